@@ -1,0 +1,33 @@
+"""Everything that this package raises on purpose.
+
+AcceptanceError
+├── WrongUse            the user's mistake: one line, exit code 4
+│   ├── ContractError       site.yaml is missing, unreadable or does not say what it must
+│   └── InventoryError      the inventory is, or disagrees with the contract
+├── Unmeasured          a fact could not be had: the verdict is BLOCKED, never PASS
+└── ParseError          a tool's output is not what the tool prints: the verdict is BLOCKED
+"""
+
+
+class AcceptanceError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class WrongUse(AcceptanceError):
+    """The command cannot be carried out as given. The message is one line: what, expected, found, what to do."""
+
+
+class ContractError(WrongUse):
+    """The contract cannot be used. The message names file, key, what was expected and what was found."""
+
+
+class InventoryError(WrongUse):
+    """The inventory cannot be used, or names other hosts than the contract. Mend the file that is wrong."""
+
+
+class Unmeasured(AcceptanceError):
+    """A fact was asked for that nobody could measure; the message says why (host down, section failed, ...)."""
+
+
+class ParseError(Unmeasured):
+    """Text from a tool could not be understood. Never a default value: what cannot be parsed is not evidence."""

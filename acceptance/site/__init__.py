@@ -1,0 +1,1 @@
+"""One cluster: its contract (`contract.py`) and its inventory (`inventory.py`)."""
