@@ -20,8 +20,28 @@ setup: $(VENV)/.installed ## install what is missing: Debian packages and the Py
 .PHONY: lint
 lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff check .
-	$(BIN)/mypy acceptance selftests
+	$(BIN)/mypy acceptance lab selftests tests_infra tests_gpu tests_security
 
 .PHONY: test
 test: lint ## everything that proves the project
-	$(BIN)/python -m pytest selftests -q
+	$(BIN)/python -m pytest selftests -q --ignore=selftests/lab
+
+.PHONY: lab
+lab: setup ## bring the lab up: nine bare servers, an operator, a directory
+	$(LAB) up
+
+.PHONY: down
+down: setup ## take the lab down; nothing is left
+	$(LAB) down
+
+.PHONY: deploy
+deploy: lab ## the playbooks on the lab
+	$(LAB) run ansible-playbook -i inventory/hosts.yml scripts/ansible/site.yml
+
+.PHONY: accept
+accept: deploy ## lab, playbooks, the gates of phases 1 and 2, the report
+	$(LAB) run pytest -m "phase1 or phase2"
+
+.PHONY: prove
+prove: deploy ## inject every fault; the table fault × check goes to reports/prove/
+	$(BIN)/python -m lab.prove

@@ -235,11 +235,13 @@ class Contract(Model):
     kernel: Kernel
     services: Services
     stand_ins: list[StandIn]
+    not_measurable: dict[str, str]  # check → why this lab cannot measure it; the report says so in place of a verdict
 
     @model_validator(mode="after")
-    def _stand_ins_only_in_a_lab(self) -> Contract:
-        if self.stand_ins and self.site.environment == "production":
-            raise ValueError("stand_ins are for a lab; this site says environment: production")
+    def _only_in_a_lab(self) -> Contract:
+        for key, value in (("stand_ins", self.stand_ins), ("not_measurable", self.not_measurable)):
+            if value and self.site.environment == "production":
+                raise ValueError(f"{key} are for a lab; this site says environment: production")
         return self
 
     def ports_of(self, groups: tuple[str, ...]) -> list[Port]:

@@ -12,6 +12,7 @@ import yaml
 
 from acceptance.errors import InventoryError
 from acceptance.site.contract import Contract
+from acceptance.site.unique import load_yaml
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def load_inventory(path: Path, contract: Contract, site_path: Path) -> tuple[Hos
 def read_inventory(path: Path) -> tuple[Host, ...]:
     """Hosts of a YAML inventory, whatever the contract says. Raises InventoryError."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InventoryError(f"{path}: inventory cannot be read: {error}") from None
     except yaml.YAMLError as error:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from acceptance.errors import ContractError
 from acceptance.site.contract import Contract
 from acceptance.site.inventory import Host, load_inventory
+from acceptance.site.unique import load_yaml
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         raise ContractError(f"{path}: extends itself: " + " → ".join(str(p) for p in seen))
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ContractError(f"{path}: cannot be read: {error}") from None
     except yaml.YAMLError as error:

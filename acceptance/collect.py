@@ -1,0 +1,99 @@
+"""Collecting: run each needed collector once, under its deadline, and record what comes; never judge."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from acceptance.checks import COLLECTORS, Collector
+from acceptance.evidence import Recorder
+from acceptance.site.contract import Contract
+from acceptance.site.inventory import Host
+from acceptance.site.load import Site
+from acceptance.transport.shell import Outcome, Shell
+
+MAX_THREADS = 64
+GRACE_S = 5.0
+Say = Callable[[str, int, int, str], None]  # collector, done, total, text
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a collector may use. Everything it records bears its id."""
+
+    site: Site
+    shell: Shell
+    local: Shell
+    recorder: Recorder
+    collector: str
+    say: Say
+    expired: threading.Event
+
+    @property
+    def contract(self) -> Contract:
+        """The contract."""
+        return self.site.contract
+
+    def hosts(self, group: str) -> tuple[Host, ...]:
+        """Hosts of an inventory group, or all."""
+        return self.site.group(group)
+
+    def record(self, subject: str, *, command: Sequence[str] | None = None, outcome: Outcome | None = None,
+               document: Any = None) -> None:
+        """Record evidence about a subject; what comes after the collector's deadline is not evidence any more."""
+        if not self.expired.is_set():
+            self.recorder.record(self.collector, subject, command=command, outcome=outcome, document=document)
+
+    def progress(self, done: int, total: int, text: str) -> None:
+        """Tell the terminal how far this collector is."""
+        if not self.expired.is_set():
+            self.say(self.collector, done, total, text)
+
+    def each(self, hosts: Iterable[Host], function: Callable[[Host], None]) -> None:
+        """Call the function for all hosts at once. One host's error is recorded for that host and stops no other."""
+        chosen = list(hosts)
+        if not chosen:
+            return
+
+        def guarded(host: Host) -> None:
+            try:
+                function(host)
+            except Exception as error:
+                self.record(host.name, document={"error": f"collector failed: {type(error).__name__}: {error}"})
+
+        with ThreadPoolExecutor(min(len(chosen), MAX_THREADS)) as pool:
+            list(pool.map(guarded, chosen))
+
+
+def run_collectors(ids: Sequence[str], site: Site, shell: Shell, local: Shell, recorder: Recorder, say: Say) -> None:
+    """Run the collectors one after the other. One that fails or outlasts its deadline leaves a record that says so."""
+    for id in ids:
+        one = COLLECTORS[id]
+        say(id, 0, 0, one.purpose)
+        started = time.monotonic()
+        error = _run(one, Session(site, shell, local, recorder, id, say, threading.Event()))
+        if error:
+            recorder.record(id, "cluster", document={"error": error})
+        say(id, 1, 1, error or f"done in {time.monotonic() - started:.1f} s")
+
+
+def _run(one: Collector, session: Session) -> str | None:
+    failure: list[str] = []
+
+    def work() -> None:
+        try:
+            one.collect(session)
+        except Exception as error:
+            failure.append(f"collector {one.id} failed: {type(error).__name__}: {error}")
+
+    thread = threading.Thread(target=work, name=f"collect-{one.id}", daemon=True)
+    thread.start()
+    thread.join(one.deadline_s)
+    if thread.is_alive():
+        session.expired.set()
+        return f"collector {one.id} did not end within its {one.deadline_s:g} s"
+    return failure[0] if failure else None

@@ -1,0 +1,10 @@
+"""What touches the cluster. Each module here registers its collectors; importing the package is enough."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+for _module in pkgutil.iter_modules(__path__):
+    if not _module.ispkg:
+        importlib.import_module(f"{__name__}.{_module.name}")

@@ -1,0 +1,35 @@
+"""Programs that run on a node: sent to `python3 -` over ssh, standard library only, Python 3.8 or later.
+
+Nothing is installed there. Each takes one JSON argument and prints one JSON document.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from acceptance.errors import ParseError
+
+if TYPE_CHECKING:
+    from acceptance.transport.shell import Outcome
+
+
+def program(name: str) -> bytes:
+    """Source of one program of this package."""
+    return files(__name__).joinpath(f"{name}.py").read_bytes()
+
+
+def command(argument: Any) -> list[str]:
+    """The command that runs a program from standard input with its argument."""
+    return ["python3", "-", json.dumps(argument, separators=(",", ":"))]
+
+
+def answer(outcome: Outcome) -> Any:
+    """The document that a program printed. Raises ParseError with the reason when there is none."""
+    if not outcome.ok:
+        raise ParseError(outcome.reason())
+    try:
+        return json.loads(outcome.stdout)
+    except ValueError:
+        raise ParseError(f"the program on the node printed no JSON: {outcome.stdout[:80]!r}") from None

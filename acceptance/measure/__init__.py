@@ -1,0 +1,1 @@
+"""Arithmetic on measurements: who is measured with whom, physical ceilings, and which part is to blame."""

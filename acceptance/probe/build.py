@@ -1,0 +1,48 @@
+"""Builds the text that is sent to a node: modules from this package and pynvml, packed, and a loader."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import importlib.util
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from acceptance.errors import Unmeasured
+
+PACKAGE = Path(__file__).parent
+HERE_ONLY = {"build.py", "collector.py", "bootstrap.py"}
+
+
+def program(parameters: Mapping[str, Any]) -> bytes:
+    """Source for `python3 -`. The parameters: names, units, fabric_interface, sections (None: all)."""
+    call = f"\n\nrun({_packed()!r}, {json.dumps(dict(parameters))!r})\n"
+    return ((PACKAGE / "bootstrap.py").read_text(encoding="utf-8") + call).encode("ascii")
+
+
+def modules() -> dict[str, tuple[bool, str]]:
+    """What is sent: by module name, whether it is a package, and its source."""
+    root = PACKAGE.parent
+    files = [root / "__init__.py", root / "errors.py"]
+    files += sorted(file for file in PACKAGE.rglob("*.py") if file.name not in HERE_ONLY)
+    found = {}
+    for file in files:
+        parts = ["acceptance", *file.relative_to(root).with_suffix("").parts]
+        package = parts[-1] == "__init__"
+        found[".".join(parts[:-1] if package else parts)] = (package, file.read_text(encoding="utf-8"))
+    return found | {"pynvml": (False, _pynvml())}
+
+
+def _pynvml() -> str:
+    spec = importlib.util.find_spec("pynvml")
+    if spec is None or spec.origin is None:
+        raise Unmeasured("pynvml is not installed here: pip install nvidia-ml-py")
+    return Path(spec.origin).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _packed() -> str:
+    return base64.b64encode(zlib.compress(json.dumps(modules()).encode("ascii"))).decode("ascii")

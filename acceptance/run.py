@@ -1,0 +1,82 @@
+"""The run folder: what was planned, what was recorded, what was judged; readable after a crash at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from acceptance import __version__
+from acceptance.checks import CHECKS
+from acceptance.errors import WrongUse
+from acceptance.judge import Judgement
+from acceptance.selection import Planned, missing_from_gate
+from acceptance.site.load import Site
+
+
+@dataclass
+class RunFolder:
+    """One folder of `reports/`, written as the run goes on."""
+
+    path: Path
+    header: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def create(cls, reports: Path, site: Site, planned: Sequence[tuple[Planned, str]], selection: dict[str, Any],
+               evidence_source: str | None) -> RunFolder:
+        """Make the folder and write run.json. `planned` pairs (check, subject) with the pytest node id."""
+        now = datetime.now(UTC)
+        run_id = f"{now:%Y%m%dT%H%M%SZ}-{site.contract.site.name}-{secrets.token_hex(3)}"
+        path = reports / run_id
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            raise WrongUse(f"--report-dir {reports}: cannot be written: {error.strerror}") from None
+        items = [item for item, _ in planned]
+        phases = sorted({CHECKS[check].phase for check, _ in items})
+        folder = cls(path, {
+            "run_id": run_id, "site": site.contract.site.model_dump(), "site_file": str(site.path),
+            "contract_digest": site.digest, "contract": site.contract.model_dump(mode="json", by_alias=True),
+            "hosts": [asdict(host) for host in site.hosts], "selection": selection,
+            "started": now.isoformat(timespec="seconds"), "finished": None, "version": __version__,
+            "environment": {"python": platform.python_version(), "operator": platform.node(), "argv": sys.argv[1:]},
+            "planned": [{"check": check, "subject": subject, "item": node} for (check, subject), node in planned],
+            "gates": {str(p): {"missing": missing_from_gate(p, items, site)} for p in phases},
+            "checks": {id: asdict(check) for id, check in CHECKS.items() if check.phase in phases},
+            "not_measurable": dict(site.contract.not_measurable), "evidence_source": evidence_source,
+        })
+        folder._write_header()
+        latest = reports / "latest"
+        if latest.is_symlink() or not latest.exists():
+            latest.unlink(missing_ok=True)
+            latest.symlink_to(run_id)
+        return folder
+
+    @property
+    def evidence(self) -> Path:
+        """The evidence file."""
+        return self.path / "evidence.jsonl"
+
+    def append(self, judgement: Judgement) -> None:
+        """Write one judged item to disk."""
+        with (self.path / "findings.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(judgement.as_json(), sort_keys=True, default=str) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self, exit_code: int) -> None:
+        """Note that the run came to its end."""
+        self.header |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "exit_code": exit_code}
+        self._write_header()
+
+    def _write_header(self) -> None:
+        temporary = self.path / ".run.json"
+        temporary.write_text(json.dumps(self.header, indent=1, default=str), encoding="utf-8")
+        temporary.replace(self.path / "run.json")

@@ -1,0 +1,87 @@
+"""What a run says on the terminal: what it is about to do, how far it is, what is wrong, and the decision."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from acceptance.checks import COLLECTORS, Check
+from acceptance.findings import Verdict, show
+from acceptance.judge import Judgement
+from acceptance.site.load import Site
+
+if TYPE_CHECKING:
+    from acceptance.model import RunReport
+
+SHOWN = 12
+
+
+class Progress:
+    """Says how far collecting is: one line that changes on a terminal, plain lines elsewhere."""
+
+    def __init__(self, reporter: Any) -> None:
+        self._reporter = reporter
+        self._terminal = sys.stdout.isatty()
+        self._started: dict[str, float] = {}
+        self._shown = False
+
+    def header(self, site: Site, items: Sequence[Any], collectors: Sequence[str], folder: Path) -> None:
+        """What the run is about to do."""
+        checks = {item.check.id for item in items}
+        lab = ", LAB" if site.contract.site.environment == "lab" else ""
+        self._line(f"site {site.contract.site.name} ({site.path}{lab}): {len(site.hosts)} hosts, {len(checks)} checks, "
+                   f"{len(items)} items, {len(collectors)} collectors; run folder {folder}")
+
+    def say(self, collector: str, done: int, total: int, text: str) -> None:
+        """One step of a collector; `total` 0 says that it begins."""
+        now = time.monotonic()
+        started = self._started.setdefault(collector, now)
+        if total == 0:
+            bound = COLLECTORS[collector].deadline_s
+            self._step(f"collect {collector}: {text} (at most {bound:.0f} s)")
+            return
+        left = f", {(now - started) / done * (total - done):.0f} s left" if 0 < done < total else ""
+        count = f" {done}/{total}" if total > 1 else ""
+        self._step(f"collect {collector}:{count} {text}{left}", last=done >= total)
+
+    def _step(self, text: str, *, last: bool = False) -> None:
+        if not self._terminal:
+            self._line(text)
+            return
+        self._reporter.rewrite(show(text)[:118], erase=True)
+        if last:
+            self._reporter.write("\n")
+
+    def _line(self, text: str) -> None:
+        if self._reporter is not None:
+            self._reporter.ensure_newline()
+            self._reporter.write_line(show(text))
+
+
+def failure_text(judgement: Judgement, check: Check, item: str, config: Any) -> str:
+    """What is wrong, what it was judged on, what to do, and the command that runs it again."""
+    from acceptance.live import rerun_command
+
+    wrong = [finding for finding in judgement.findings if finding.verdict is not Verdict.PASS]
+    lines = [f"{judgement.verdict.value} {check.id}: {check.criterion}"]
+    lines += [f"  {finding.verdict.value:8}{show(finding.sentence())}" for finding in wrong[:SHOWN]]
+    if len(wrong) > SHOWN:
+        lines.append(f"  and {len(wrong) - SHOWN} more in the report")
+    ids = sorted({id for finding in wrong for id in finding.evidence})
+    lines += [f"  evidence  {', '.join(ids) or 'none'}", f"  remedy    {check.remedy}",
+              f"  again     {rerun_command(item, config)}"]
+    return "\n".join(lines)
+
+
+def verdict_lines(report: RunReport) -> list[str]:
+    """The decision of each gate, what keeps it from being accepted, and where the report is."""
+    lines = [""]
+    for gate in report.gates:
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in gate.counts.items() if count)
+        lines.append(f"phase {gate.phase}: {gate.decision}: {counts}")
+        if gate.missing:
+            lines.append(f"  partial: {len(gate.missing)} items of this gate were not selected, so it is not judged")
+    return [*lines, f"report: {report.folder / 'report.html'}"]

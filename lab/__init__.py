@@ -1,0 +1,1 @@
+"""A real cluster in miniature on one Linux machine."""

@@ -1,0 +1,102 @@
+"""Faults of the fabric: ports, paths, RoCE settings and bandwidth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab.faults.base import CommandFault, Expect, Fault, FileFault
+from lab.hosts import Lab
+
+PORT = "ens3f0np0"
+NET = f"/sys/class/net/{PORT}"
+IB = "/sys/class/infiniband/mlx5_0/ports/1"
+PAIRS = "*{host}*"
+PFC = f"mlnx_qos -i {PORT} --pfc "
+
+
+def sysfs_fault(name: str, breaks: str, check: str, path: str, value: str) -> FileFault:
+    """A fault that shows in one file of sysfs."""
+    return FileFault(name, breaks, (Expect(check, "{host}*"),), path=path, change=lambda _: value + "\n")
+
+
+@dataclass(frozen=True)
+class SwitchFault(Fault):
+    """Broken on the switch: a command in the fabric's namespace; `{port}` stands for the target's switch port."""
+
+    inject_command: str = ""
+    clear_command: str = ""
+
+    def inject(self, lab: Lab, target: str) -> None:
+        lab.fabric.run(self.inject_command.replace("{port}", lab.port(target)))
+
+    def clear(self, lab: Lab, target: str) -> None:
+        lab.fabric.run(self.clear_command.replace("{port}", lab.port(target)), check=False)
+
+
+@dataclass(frozen=True)
+class SlowLink(Fault):
+    """Traffic between two hosts alone is policed: neither host is slow towards others."""
+
+    peer: str = "gpu-node-06"
+
+    def inject(self, lab: Lab, target: str) -> None:
+        address = lab.address(self.peer)
+        lab.host(target).run(
+            "nft add table ip labfault && nft add chain ip labfault out '{ type filter hook output priority 0; }' && "
+            f"nft add rule ip labfault out ip daddr {address} tcp sport 5201-5232 "
+            "numgen inc mod 100 '<' 4 drop && "
+            f"nft add rule ip labfault out ip daddr {address} tcp dport 5201-5232 numgen inc mod 100 '<' 4 drop"
+        )
+
+    def clear(self, lab: Lab, target: str) -> None:
+        lab.host(target).run("nft delete table ip labfault 2>/dev/null || true")
+
+
+BANDWIDTH = (Expect("pair-bandwidth", PAIRS), Expect("fabric-errors", "{host}*", required=False))
+
+FAULTS: tuple[Fault, ...] = (
+    sysfs_fault("link-speed-25g", "the link came up at 25 Gb/s", "link", f"{NET}/speed", "25000"),
+    sysfs_fault("link-half-duplex", "the link runs half duplex", "link", f"{NET}/duplex", "half"),
+    sysfs_fault("link-flaps", "the link flaps", "link", f"{NET}/carrier_changes", "57"),
+    CommandFault("mtu-1500", "one node has MTU 1500", (Expect("mtu", "{host}*"), Expect("jumbo-path", PAIRS)),
+                 inject_command=f"ip link set {PORT} mtu 1500", clear_command=f"ip link set {PORT} mtu 9000",
+                 alone=True),
+    SwitchFault("switch-port-mtu-1500", "one switch port drops jumbo frames",
+                (Expect("jumbo-path", PAIRS), Expect("pair-bandwidth", PAIRS, required=False),
+                 Expect("fabric-errors", "*", required=False)), alone=True,
+                inject_command="ip link set {port} mtu 1500", clear_command="ip link set {port} mtu 9000"),
+    FileFault("wrong-vlan", "the switch port is in another VLAN", (Expect("vlan", "{host}*"),),
+              path="/var/lib/lab-fabric/lldp.json", change=lambda text: text.replace("100", "200")),
+    sysfs_fault("rdma-port-down", "the RDMA port is down", "rdma-device", f"{IB}/state", "1: DOWN"),
+    sysfs_fault("rdma-gid-v1-only", "there is no RoCE v2 GID", "rdma-device", f"{IB}/gid_attrs/types/1", "IB/RoCE v1"),
+    sysfs_fault("rdma-mtu-1024", "the RDMA MTU is 1024", "rdma-device", f"{IB}/lab_active_mtu", "1024"),
+    sysfs_fault("rdma-infiniband", "the port's link layer is InfiniBand", "rdma-device", f"{IB}/link_layer",
+                "InfiniBand"),
+    CommandFault("pfc-off", "priority flow control is off", (Expect("roce-qos", "{host}*"),),
+                 inject_command=PFC + "0,0,0,0,0,0,0,0", clear_command=PFC + "0,0,0,1,0,0,0,0"),
+    CommandFault("pfc-wrong-priority", "flow control is on for another priority", (Expect("roce-qos", "{host}*"),),
+                 inject_command=PFC + "0,0,0,0,0,1,0,0", clear_command=PFC + "0,0,0,1,0,0,0,0"),
+    CommandFault("trust-pcp", "the port trusts the VLAN tag, not DSCP", (Expect("roce-qos", "{host}*"),),
+                 inject_command=f"mlnx_qos -i {PORT} --trust pcp", clear_command=f"mlnx_qos -i {PORT} --trust dscp"),
+    sysfs_fault("ecn-off", "ECN is off for the priority of RoCE", "roce-qos", f"{NET}/ecn/roce_np/enable/3", "0"),
+    CommandFault(
+        "port-errors-grow", "errors grow while the port is loaded", (Expect("fabric-errors", "{host}*"),),
+        inject_command=f"f={IB}/hw_counters/out_of_sequence; cp $f /run/lab-fault-errors; systemd-run --quiet "
+                       f"--unit lab-fault-errors sh -c 'n=1; while sleep 0.2; do n=$((n+7)); echo $n > {IB}/"
+                       "hw_counters/out_of_sequence; done'",
+        clear_command=f"systemctl stop lab-fault-errors; [ ! -e /run/lab-fault-errors ] || "
+                      f"cat /run/lab-fault-errors > {IB}/hw_counters/out_of_sequence",
+    ),
+    CommandFault("node-half-rate", "one node reaches half the rate", BANDWIDTH, alone=True, target="gpu-node-05",
+                 inject_command=f"tc qdisc replace dev {PORT} root tbf rate 100mbit burst 256kb latency 50ms",
+                 clear_command=f"tc qdisc replace dev {PORT} root tbf rate 200mbit burst 256kb latency 50ms"),
+    SlowLink("link-slow", "one path between two nodes loses packets",
+             (Expect("pair-bandwidth", "*{host}*gpu-node-06*"), Expect("fabric-errors", "{host}*", required=False)),
+             alone=True),
+    CommandFault("packet-loss", "one node loses every twentieth packet of the bandwidth run", BANDWIDTH, alone=True,
+                 inject_command="nft add table ip labfault && nft add chain ip labfault in "
+                                "'{ type filter hook input priority 0; }' && nft add rule ip labfault in meta l4proto "
+                                "tcp tcp dport 5201-5232 numgen inc mod 20 == 0 drop && nft add rule ip labfault in "
+                                "tcp sport 5201-5232 numgen inc mod 20 == 0 drop",
+                 clear_command="nft delete table ip labfault 2>/dev/null || true"),
+)

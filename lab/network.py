@@ -1,0 +1,74 @@
+"""The lab's network: one bridge in a namespace of its own, one veth pair a host, nothing that leads outside."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+
+from lab.errors import LabError
+
+FABRIC = "lab-fabric"
+PORT = "ens3f0np0"
+OPERATOR = ("operator", "10.100.0.10")
+SERVICES = ("services", "10.100.0.20")
+SERVICE_NAMES = ("ldap.lab.internal", "ntp.lab.internal", "apt.lab.internal")
+RATE = ("rate", "200mbit", "burst", "256kb", "latency", "50ms")
+BARE_MTU, SWITCH_MTU = 1500, 9000
+
+
+def namespace(host: str) -> str:
+    """The network namespace of a host."""
+    return f"lab-{host}"
+
+
+def switch_port(host: str) -> str:
+    """The switch's end of a host's cable."""
+    return f"p-{host}"
+
+
+def ip(*words: str) -> str:
+    """Run `ip`; its output. Raises LabError with its message."""
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LabError(f"ip {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def namespaces() -> list[str]:
+    """The lab's namespaces that exist."""
+    names = (line.split()[0] for line in ip("netns", "list").splitlines() if line.strip())
+    return [name for name in names if name.startswith("lab-")]
+
+
+def build(hosts: Sequence[tuple[str, str]]) -> None:
+    """Make the switch and one cabled namespace for each (name, address). What exists is left as it is."""
+    existing = set(namespaces())
+    if FABRIC not in existing:
+        ip("netns", "add", FABRIC)
+        ip("-n", FABRIC, "link", "set", "lo", "up")
+        ip("-n", FABRIC, "link", "add", "br0", "mtu", str(SWITCH_MTU), "type", "bridge")
+        ip("-n", FABRIC, "link", "set", "br0", "up")
+    for name, address in (*hosts, OPERATOR, SERVICES):
+        if namespace(name) not in existing:
+            _cable(name, address)
+
+
+def _cable(name: str, address: str) -> None:
+    space, port = namespace(name), switch_port(name)
+    ip("netns", "add", space)
+    ip("-n", space, "link", "set", "lo", "up")
+    ip("-n", FABRIC, "link", "add", port, "mtu", str(SWITCH_MTU), "type", "veth", "peer", "name", PORT, "netns", space)
+    ip("-n", FABRIC, "link", "set", port, "master", "br0", "up")
+    ip("-n", space, "link", "set", PORT, "mtu", str(BARE_MTU), "up")
+    ip("-n", space, "addr", "add", f"{address}/24", "dev", PORT)
+    for where, device in ((FABRIC, port), (space, PORT)):
+        done = subprocess.run(["tc", "-n", where, "qdisc", "replace", "dev", device, "root", "tbf", *RATE],
+                              capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise LabError(f"tc on {device}: {done.stderr.strip()}")
+
+
+def remove() -> None:
+    """Delete every namespace of the lab, and with them cables and switch."""
+    for name in namespaces():
+        ip("netns", "delete", name)

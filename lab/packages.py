@@ -1,0 +1,193 @@
+"""The lab's Debian packages: the GPU driver's user-space part and the fabric's tools, and an apt repository of them.
+
+Built with fixed times and owners: the same sources give the same bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lab.errors import LabError
+
+LAB = Path(__file__).parent
+SOURCE_DATE_EPOCH = "1719360000"
+MULTIARCH = "usr/lib/x86_64-linux-gnu"
+LIBRARY = "libnvidia-ml.so.1"
+BUILD_LIMIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Package:
+    """Control data of one package, and its maintainer scripts by name."""
+
+    name: str
+    version: str
+    summary: str
+    relations: tuple[str, ...]
+    architecture: str = "amd64"
+    scripts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.name}_{self.version}_{self.architecture}.deb"
+
+    def control(self) -> str:
+        lines = (f"Package: {self.name}", f"Version: {self.version}", f"Architecture: {self.architecture}",
+                 "Maintainer: lab <lab@localhost>", "Section: misc", "Priority: optional", *self.relations,
+                 f"Description: {self.summary}")
+        return "\n".join(lines) + "\n"
+
+
+def driver_package(version: str, cuda: int) -> Package:
+    """The driver: its NVML reports `version`, and CUDA as NVML counts it (12020 is 12.2), once it is installed."""
+    state = "/var/lib/lab-gpu/state.ini"
+    load = (
+        "#!/bin/sh\nset -e\n"
+        "ldconfig\npython3 -m py_compile /usr/lib/lab-gpu/pynvml.py\n"
+        f"if [ -e {state} ]; then\n"
+        f"    sed -i -e 's/^driver_version *=.*/driver_version = {version}/' "
+        f"-e 's/^cuda_version *=.*/cuda_version = {cuda}/' {state}\nfi\n"
+        "if [ -d /run/systemd/system ]; then\n    systemctl daemon-reload\nfi\n"
+    )
+    unload = "#!/bin/sh\nset -e\nrm -rf /usr/lib/lab-gpu/__pycache__\n"
+    return Package(
+        f"nvidia-driver-{version.split('.')[0]}", f"{version}-0lab1", "lab stand-in for the NVIDIA driver",
+        ("Depends: libc6, python3", "Provides: nvidia-driver", "Conflicts: nvidia-driver", "Replaces: nvidia-driver"),
+        scripts={"postinst": load, "prerm": unload},
+    )
+
+
+DRIVERS = (driver_package("535.183.06", 12020), driver_package("550.90.07", 12040))
+FABRIC_TOOLS = Package(
+    "lab-fabric-tools", "1.0", "lab stand-ins for ibv_devinfo, mlnx_qos and lldpcli",
+    # by the names under which the playbooks ask for these programs
+    ("Depends: python3", "Provides: ibverbs-utils, lldpd, mlnx-tools", "Conflicts: ibverbs-utils, lldpd, mlnx-tools"),
+    architecture="all",
+)
+
+
+def run(command: list[str], cwd: Path | None = None) -> str:
+    """Run a build step; its output. Raises LabError with the last thing it said."""
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, timeout=BUILD_LIMIT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LabError(f"{command[0]}: {error}; install it, or mend the machine, and build again") from None
+    if done.returncode:
+        raise LabError(f"{' '.join(command)}: exit status {done.returncode}: {done.stdout.strip()[-400:]}")
+    return done.stdout
+
+
+def compile_nvml(library: Path) -> None:
+    """The mock NVML, as `library`. Raises LabError."""
+    sources = [str(LAB / "gpu" / name) for name in ("nvml.c", "device.c", "call.c", "state.c")]
+    library.parent.mkdir(parents=True, exist_ok=True)
+    run(["gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-fPIC", "-shared", f"-Wl,-soname,{LIBRARY}",
+         "-Wl,--build-id=none", "-o", str(library), *sources])
+
+
+def _pynvml() -> Path:
+    found = importlib.util.find_spec("pynvml")
+    if found is None or found.origin is None:
+        raise LabError("pynvml is not installed beside the lab; install the project's requirements")
+    return Path(found.origin)
+
+
+def driver_files(root: Path) -> None:
+    """What the driver's package installs, below `root`."""
+    compile_nvml(root / MULTIARCH / LIBRARY)
+    binaries = root / "usr/bin"
+    binaries.mkdir(parents=True)
+    run(["gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-Wl,--build-id=none",
+         "-o", str(binaries / "nvidia-persistenced"), str(LAB / "gpu/persistenced.c"), str(root / MULTIARCH / LIBRARY)])
+    shutil.copyfile(LAB / "gpu/nvidia-smi", binaries / "nvidia-smi")
+    unit = root / "lib/systemd/system/nvidia-persistenced.service"
+    unit.parent.mkdir(parents=True)
+    shutil.copyfile(LAB / "gpu/nvidia-persistenced.service", unit)
+    (root / "usr/lib/lab-gpu").mkdir(parents=True)
+    shutil.copyfile(_pynvml(), root / "usr/lib/lab-gpu/pynvml.py")
+    for program in binaries.iterdir():
+        program.chmod(0o755)
+
+
+def fabric_tools(dest: Path) -> None:
+    """Install the fabric's stand-in programs below `dest`, a root file system."""
+    binaries = dest / "usr/bin"
+    binaries.mkdir(parents=True, exist_ok=True)
+    for name in ("ibv_devinfo", "mlnx_qos", "lldpcli"):
+        shutil.copyfile(LAB / "fabric_tools" / name, binaries / name)
+        (binaries / name).chmod(0o755)
+
+
+def _build(package: Package, root: Path, dest: Path) -> None:
+    control = root / "DEBIAN"
+    control.mkdir()
+    (control / "control").write_text(package.control())
+    for name, text in package.scripts.items():
+        (control / name).write_text(text)
+        (control / name).chmod(0o755)
+    for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)
+    run(["dpkg-deb", "--build", "--root-owner-group", str(root), str(dest / package.file_name)])
+
+
+def build_packages(dest: Path) -> None:
+    """All packages, as .deb files in `dest`. Raises LabError."""
+    dest.mkdir(parents=True, exist_ok=True)
+    for package in DRIVERS:
+        with TemporaryDirectory() as folder:
+            driver_files(Path(folder))
+            _build(package, Path(folder), dest)
+    with TemporaryDirectory() as folder:
+        fabric_tools(Path(folder))
+        _build(FABRIC_TOOLS, Path(folder), dest)
+
+
+def _digest() -> str:
+    sources = [Path(__file__), _pynvml(), *sorted((LAB / "gpu").iterdir()), *sorted((LAB / "fabric_tools").iterdir())]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources if path.is_file())).hexdigest()[:12]
+
+
+def _entry(deb: Path) -> str:
+    data = deb.read_bytes()
+    return (run(["dpkg-deb", "--field", str(deb)]) + f"Filename: ./{deb.name}\nSize: {len(data)}\n"
+            f"SHA256: {hashlib.sha256(data).hexdigest()}\n")
+
+
+def write_index(folder: Path) -> None:
+    """Packages, Packages.gz and Release of the .deb files of a flat repository."""
+    text = "\n".join(_entry(deb) for deb in sorted(folder.glob("*.deb"))).encode()
+    (folder / "Packages").write_bytes(text)
+    (folder / "Packages.gz").write_bytes(gzip.compress(text, mtime=0))
+    lines = ["Origin: lab", "Label: lab", "Suite: stable", "Codename: lab", "Architectures: amd64 all",
+             "Date: Wed, 26 Jun 2024 00:00:00 UTC", "SHA256:"]
+    for name in ("Packages", "Packages.gz"):
+        data = (folder / name).read_bytes()
+        lines.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} {name}")
+    (folder / "Release").write_text("\n".join(lines) + "\n")
+
+
+def build_repository(dest: Path, cache: Path) -> None:
+    """A flat apt repository (`deb [trusted=yes] http://.../ ./`) in `dest`; what is built is kept in `cache`.
+
+    Raises LabError when gcc or dpkg-deb is missing or fails.
+    """
+    built = cache / f"packages-{_digest()}"
+    if not built.is_dir():
+        making = built.with_name(built.name + ".making")
+        shutil.rmtree(making, ignore_errors=True)
+        build_packages(making)
+        making.rename(built)
+    dest.mkdir(parents=True, exist_ok=True)
+    for deb in sorted(built.glob("*.deb")):
+        shutil.copyfile(deb, dest / deb.name)
+    write_index(dest)

@@ -1,0 +1,218 @@
+"""Proof that every check turns red: inject each fault, run the gates, compare with what the fault declares, both ways.
+
+`python -m lab.prove [NAME ...]` prints the table fault × check and writes it to reports/prove/prove.md.
+Independent faults are injected together on different hosts; each must still be attributed to its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.faults import FAULTS
+from lab.faults.base import Fault
+from lab.faults.prerequisites import site_override
+from lab.hosts import Lab
+
+ROOT = Path(__file__).parents[1]
+MARKS = "phase1 or phase2"
+Red = tuple[str, str]  # check, subject
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A fault and the host on which it is injected."""
+
+    fault: Fault
+    host: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one injected fault led to: reds that it announced, and announced reds that did not come."""
+
+    placed: Placed
+    found: tuple[Red, ...]
+    missed: tuple[str, ...]
+    error: str = ""
+
+    @property
+    def proven(self) -> bool:
+        """Every announced check turned red and named the right subject."""
+        return not self.missed and not self.error and bool(self.found)
+
+
+def plan(faults: Iterable[Fault], gpu_nodes: Sequence[str]) -> list[list[Placed]]:
+    """Batches of faults that cannot be mistaken for each other: other hosts, or other checks."""
+    batches: list[list[Placed]] = []
+    for fault in sorted(faults, key=lambda f: f.alone):
+        for batch in batches:
+            placed = _place(fault, batch, gpu_nodes)
+            if placed:
+                batch.append(placed)
+                break
+        else:
+            batches.append([Placed(fault, fault.target)])
+    return batches
+
+
+def _place(fault: Fault, batch: list[Placed], gpu_nodes: Sequence[str]) -> Placed | None:
+    if fault.alone or any(other.fault.alone for other in batch):
+        return None
+    start = gpu_nodes.index(fault.target) if fault.target in gpu_nodes else 0
+    choices = [*gpu_nodes[start:], *gpu_nodes[:start]] if fault.target in gpu_nodes else [fault.target]
+    taken = {other.host for other in batch} - {"operator", "services"}
+    for host in choices:
+        candidate = Placed(fault, host)
+        if host not in taken and not any(_collide(candidate, other) for other in batch):
+            return candidate
+    return None
+
+
+def _collide(one: Placed, other: Placed) -> bool:
+    for a in one.fault.expects:
+        for b in other.fault.expects:
+            x, y = a.subject.replace("{host}", one.host), b.subject.replace("{host}", other.host)
+            same_check = fnmatchcase(a.check, b.check) or fnmatchcase(b.check, a.check)
+            if same_check and (fnmatchcase(x, y) or fnmatchcase(y, x)):
+                return True
+    return False
+
+
+def judge(batch: Sequence[Placed], reds: Iterable[Red], errors: dict[str, str]) -> tuple[list[Outcome], list[Red]]:
+    """What each fault of the batch led to, and the reds that none of them announced."""
+    remaining = sorted(set(reds))
+    outcomes = []
+    for placed in batch:
+        found = [red for red in remaining if _announced(placed, red)]
+        missed = tuple(
+            f"{e.check}: {e.subject.replace('{host}', placed.host)}" for e in placed.fault.expects
+            if e.required and not any(e.covers(*red, placed.host) for red in found)
+        )
+        outcomes.append(Outcome(placed, tuple(found), missed, errors.get(placed.fault.name, "")))
+    strangers = [red for red in remaining if not any(_announced(placed, red) for placed in batch)]
+    return outcomes, strangers
+
+
+def _announced(placed: Placed, red: Red) -> bool:
+    return any(expect.covers(*red, placed.host) for expect in placed.fault.expects)
+
+
+def read_reds(run: Path) -> list[Red]:
+    """Every (check, subject) of a run folder that is not PASS. Raises LabError when the run judged nothing."""
+    lines = [json.loads(line) for line in (run / "findings.jsonl").read_text().splitlines()]
+    if not lines:
+        raise LabError(f"{run}: no check was judged")
+    reds: list[Red] = []
+    for line in lines:
+        if line["verdict"] != "PASS":
+            subjects = [f["subject"] for f in line["findings"] if f["verdict"] != "PASS"] or [line["subject"]]
+            reds += [(line["check"], subject) for subject in subjects]
+    return reds
+
+
+def run_gates(lab: Lab, folder: Path) -> list[Red]:
+    """One run of the gates on the operator's host; the reds of its run folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    site = site_override(lab) / "site.yaml"
+    override = ["--site", str(site)] if site.exists() else []
+    command = [sys.executable, "-m", "pytest", "-q", "-m", MARKS, "--report-dir", str(folder), *override]
+    lab.ops.run(command, check=False, timeout=300)
+    runs = sorted(path.parent for path in folder.glob("*/findings.jsonl") if not path.parent.is_symlink())
+    if not runs:
+        raise LabError(f"{folder}: the run left no findings; run it by hand: python -m lab run pytest -m '{MARKS}'")
+    return read_reds(runs[-1])
+
+
+def prove_batch(lab: Lab, batch: Sequence[Placed], folder: Path) -> tuple[list[Outcome], list[Red]]:
+    """Inject, run, clear, judge."""
+    errors: dict[str, str] = {}
+    reds: list[Red] = []
+    try:
+        for placed in batch:
+            try:
+                placed.fault.inject(lab, placed.host)
+            except Exception as error:
+                errors[placed.fault.name] = f"not injected: {error}"
+        reds = run_gates(lab, folder)
+    finally:
+        for placed in reversed(batch):
+            try:
+                placed.fault.clear(lab, placed.host)
+            except Exception as error:
+                errors[placed.fault.name] = f"not cleared: {error}"
+    return judge(batch, reds, errors)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """All outcomes; reds that nobody announced, by batch; reds of the healthy lab before and after."""
+
+    outcomes: list[Outcome]
+    strangers: list[tuple[int, Red]]
+    healthy: list[Red]
+
+    @property
+    def complete(self) -> bool:
+        """Every fault proven, and nothing red that should not be."""
+        return all(o.proven for o in self.outcomes) and not self.strangers and not self.healthy
+
+    def table(self) -> str:
+        """The proof as a Markdown table."""
+        lines = ["# Fault × check", "", "| fault | on | checks that turned red | proven |", "|---|---|---|---|"]
+        for o in self.outcomes:
+            checks = ", ".join(sorted({check for check, _ in o.found})) or "none"
+            problem = "; ".join(filter(None, [o.error, *(f"not red: {m}" for m in o.missed)]))
+            lines.append(f"| {o.placed.fault.name} | {o.placed.host} | {checks} | {'yes' if o.proven else problem} |")
+        lines += ["", f"{sum(o.proven for o in self.outcomes)} of {len(self.outcomes)} faults proven."]
+        lines += [f"Unannounced red in batch {n}: {check}: {subject}" for n, (check, subject) in self.strangers]
+        lines += [f"Red on the healthy lab: {check}: {subject}" for check, subject in self.healthy]
+        return "\n".join(lines) + "\n"
+
+
+def prove(lab: Lab, faults: Sequence[Fault]) -> Proof:
+    """Inject every fault, in batches; prints one line a batch and writes reports/prove/prove.md."""
+    batches = plan(faults, lab.gpu_nodes)
+    folder = ROOT / "reports" / "prove"
+    healthy = run_gates(lab, folder / "healthy-before")
+    outcomes: list[Outcome] = []
+    strangers: list[tuple[int, Red]] = []
+    started = time.monotonic()
+    for number, batch in enumerate(batches, 1):
+        results, extra = prove_batch(lab, batch, folder / f"batch-{number:02}")
+        outcomes += results
+        strangers += [(number, red) for red in extra]
+        left = (time.monotonic() - started) / number * (len(batches) - number)
+        state = "as announced" if all(o.proven for o in results) and not extra else "NOT as announced"
+        names = ", ".join(p.fault.name for p in batch)
+        print(f"batch {number}/{len(batches)}, {left:.0f} s left: {state}: {names}", flush=True)
+    proof = Proof(outcomes, strangers, healthy + run_gates(lab, folder / "healthy-after"))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "prove.md").write_text(proof.table())
+    return proof
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prove the named faults, or all of them."""
+    parser = argparse.ArgumentParser(prog="python -m lab.prove", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="faults to prove; all if left out")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in FAULTS]
+    if unknown:
+        print(f"no fault is called {unknown[0]}; see `python -m lab fault list`", file=sys.stderr)
+        return 4
+    proof = prove(Lab.open(), [FAULTS[name] for name in options.names] or list(FAULTS.values()))
+    print(proof.table())
+    return 0 if proof.complete else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The lab as fixtures: once bare, once deployed, each for the whole session.
+
+The modules are numbered because a lab is brought up bare once, judged bare, and then deployed for all that follows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.hosts import Lab
+
+ROOT = Path(__file__).parents[2]
+PLAYBOOK = ["ansible-playbook", "-i", "inventory/hosts.yml", "scripts/ansible/site.yml"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the suite on the operator's host: its exit code, what it printed, and its folder."""
+
+    exit_code: int
+    output: str
+    folder: Path
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        """Every judged item, in order."""
+        return [json.loads(line) for line in (self.folder / "findings.jsonl").read_text().splitlines()]
+
+    def reds(self) -> list[tuple[str, str, str]]:
+        """(check, subject, verdict) of every item that is not PASS."""
+        return [(i["check"], i["subject"], i["verdict"]) for i in self.items if i["verdict"] != "PASS"]
+
+
+def lab_command(*arguments: str, timeout: float = 900, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """`python -m lab …` in this checkout."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
+    done = subprocess.run([sys.executable, "-m", "lab", *arguments], cwd=ROOT, text=True, timeout=timeout,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"python -m lab {' '.join(arguments)}: exit {done.returncode}\n{done.stdout[-3000:]}")
+    return done
+
+
+def run_suite(folder: Path, *arguments: str, timeout: float = 300) -> Run:
+    """pytest on the operator's host, with a report folder of its own."""
+    done = lab_command("run", "pytest", *arguments, "--report-dir", str(folder), timeout=timeout, check=False)
+    runs = sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink()) if folder.is_dir() else []
+    assert runs, f"the run left no folder: {done.stdout[-2000:]}"
+    return Run(done.returncode, done.stdout, runs[-1])
+
+
+def play(*arguments: str) -> tuple[str, dict[str, int]]:
+    """The project's playbooks on the lab; the output, and `changed` of each host."""
+    done = lab_command("run", *PLAYBOOK, *arguments, timeout=900)
+    recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=0\s+failed=0", done.stdout, re.MULTILINE)
+    return done.stdout, {host: int(changed) for host, changed in recap}
+
+
+@pytest.fixture(scope="session")
+def bare_lab() -> Lab:
+    """A lab that has just been brought up: servers as they arrive."""
+    lab_command("down")
+    lab_command("up")
+    return Lab.open()
+
+
+@pytest.fixture(scope="session")
+def first_play(bare_lab: Lab) -> tuple[str, dict[str, int]]:
+    """The playbooks' first run on the bare lab."""
+    del bare_lab
+    return play()
+
+
+@pytest.fixture(scope="session")
+def lab(bare_lab: Lab, first_play: tuple[str, dict[str, int]]) -> Lab:
+    """The lab, deployed."""
+    assert first_play[1]
+    return bare_lab

@@ -1,0 +1,28 @@
+"""Every fault is found by the check meant for it, with the right subject named, and turns nothing else red."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.faults import FAULTS
+from lab.hosts import Lab
+from lab.prove import Proof, prove
+
+
+@pytest.fixture(scope="module")
+def proof(lab: Lab) -> Proof:
+    return prove(lab, list(FAULTS.values()))
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_fault_is_found_where_it_is(proof: Proof, name: str) -> None:
+    outcome = next(o for o in proof.outcomes if o.placed.fault.name == name)
+    assert outcome.proven, f"on {outcome.placed.host}: {outcome.error} missed {outcome.missed}, found {outcome.found}"
+
+
+def test_nothing_else_turns_red(proof: Proof) -> None:
+    assert proof.strangers == []
+
+
+def test_the_lab_is_healthy_before_and_after(proof: Proof) -> None:
+    assert proof.healthy == []

@@ -1,0 +1,91 @@
+"""Hosts that hang or die cost the run their deadline and no more, and only they are BLOCKED."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from acceptance.evidence import read_evidence
+from acceptance.model import load_run
+from lab.hosts import Lab
+from selftests.lab.conftest import ROOT, Run, run_suite
+
+VICTIM = "gpu-node-06"
+
+
+@contextmanager
+def broken(lab: Lab, inject: str, clear: str) -> Iterator[None]:
+    try:
+        lab.host(VICTIM).run(inject)
+        yield
+    finally:
+        lab.host(VICTIM).run(clear)
+
+
+def blocked_hosts(run: Run) -> set[str]:
+    return {item["subject"] for item in run.items if item["verdict"] == "BLOCKED" and item["subject"] != "cluster"}
+
+
+def test_a_host_whose_sshd_hangs_is_blocked_alone(lab: Lab, tmp_path: Path) -> None:
+    with broken(lab, "kill -STOP $(cat /run/sshd.pid)", "kill -CONT $(cat /run/sshd.pid)"):
+        run = run_suite(tmp_path / "run", "-m", "phase2", "--read-only")
+    assert blocked_hosts(run) == {VICTIM}
+    reasons = {f["reason"] for i in run.items if i["subject"] == VICTIM for f in i["findings"] if f["reason"]}
+    assert any("timed out" in reason or "unreachable" in reason for reason in reasons), reasons
+
+
+def test_an_nvml_that_never_answers_blocks_only_that_hosts_gpus(lab: Lab, tmp_path: Path) -> None:
+    state = "/var/lib/lab-gpu/state.ini"
+    with broken(lab, f"echo 'hang = 1' >> {state}", f"sed -i '/^hang = 1$/d' {state}"):
+        run = run_suite(tmp_path / "run", "-m", "phase2", "--read-only")
+    assert blocked_hosts(run) == {VICTIM}
+    checks = {i["check"] for i in run.items if i["subject"] == VICTIM and i["verdict"] == "BLOCKED"}
+    assert checks
+    assert all(check.startswith("gpu-") for check in checks), checks
+
+
+def test_a_host_that_dies_in_the_bandwidth_run_is_named(lab: Lab, tmp_path: Path) -> None:
+    lab.host(VICTIM).run("systemd-run --quiet --unit lab-fault-death sh -c "
+                         "'until pgrep -x iperf3 >/dev/null; do sleep 0.1; done; ip link set ens3f0np0 down'")
+    try:
+        run = run_suite(tmp_path / "run", "-k", "bandwidth", "-m", "phase2")
+    finally:
+        lab.host(VICTIM).run("systemctl stop lab-fault-death; ip link set ens3f0np0 up")
+    reds = {f["subject"] for i in run.items for f in i["findings"] if f["verdict"] != "PASS"}
+    assert reds
+    assert all(VICTIM in subject for subject in reds), reds
+
+
+@pytest.mark.parametrize("moment", random.Random(20).sample(range(2, 250), 20))
+def test_kill_9_loses_no_evidence_and_accepts_nothing(lab: Lab, tmp_path: Path, moment: int) -> None:
+    del lab
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lab", "run", "pytest", "-m", "phase2", "--read-only", "--report-dir", str(folder)],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + moment / 20
+    try:
+        process.wait(max(0.0, until - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    for run in (p for p in folder.glob("*/run.json")):
+        records = (run.parent / "evidence.jsonl")
+        if records.exists():
+            complete = [line for line in records.read_bytes().split(b"\n")[:-1] if line]
+            assert len(read_evidence(records).all) == len(complete)
+            assert all(json.loads(line) for line in complete)
+        report = load_run(run.parent)
+        judged = len((run.parent / "findings.jsonl").read_text().splitlines()) if (
+            run.parent / "findings.jsonl").exists() else 0
+        if judged < len(json.loads(run.read_text())["planned"]):
+            assert not any(gate.accepted for gate in report.gates)

@@ -1,0 +1,1 @@
+"""Checks of the servers: network, operating system, kernel, time, services."""

@@ -1,0 +1,1 @@
+"""Checks of who can get in: ssh, firewall, accounts."""
