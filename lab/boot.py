@@ -89,7 +89,10 @@ mount -t tmpfs -o mode=755 tmpfs dev
 mkdir -p dev/pts dev/shm dev/mqueue
 mount -t tmpfs -o mode=1777 tmpfs dev/shm
 for d in {DEVICES}; do touch dev/$d; mount --bind /dev/$d dev/$d; done
-touch dev/kmsg; mount --bind {base}/hardware/kmsg dev/kmsg
+# journald would write to it like to the real one; faults change it under its other name
+touch dev/kmsg; mount --bind {base}/hardware/kmsg dev/kmsg; mount -o remount,bind,ro dev/kmsg
+mkdir -p var/lib/lab-kernel; touch var/lib/lab-kernel/kmsg
+mount --bind {base}/hardware/kmsg var/lib/lab-kernel/kmsg
 mount -t devpts devpts dev/pts -o newinstance,ptmxmode=0666
 ln -s pts/ptmx dev/ptmx; ln -s /proc/self/fd dev/fd; ln -s /proc/self/fd/0 dev/stdin
 ln -s /proc/self/fd/1 dev/stdout; ln -s /proc/self/fd/2 dev/stderr

@@ -38,7 +38,6 @@ PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "nvidia-smi": (gpu.smi_gpus, sample("nvidia-smi.csv")),
     "kmsg": (kernel.kmsg, sample("kmsg.txt")),
     "journal": (kernel.journal, sample("journal.txt")),
-    "modules": (kernel.modules, sample("modules.txt")),
     "limits": (kernel.memlock, sample("limits.txt")),
     "systemctl show": (units, sample("systemctl-show.txt")),
     "failed units": (services.failed_units, sample("list-units-failed.txt")),

@@ -62,8 +62,7 @@ def _hardware(contract: Contract, host: Host, gpus: list[dict[str, Any]]) -> Sec
                                    "used_percent": 20.0}]},
         "nvml": {"driver": "535.104.05", "cuda": "12.2", "gpus": gpus},
         "nvidia_smi": {"gpus": [{key: g[key] for key in ("index", "name", "memory_mib", "uuid")} for g in gpus]},
-        "topology": {"gpus": dict(golden.gpus), "nics": {contract.network.fabric.interface: golden.fabric_numa_node},
-                     "matrix_text": None, "errors": {}},
+        "topology": {"gpus": dict(golden.gpus), "nics": {contract.network.fabric.interface: golden.fabric_numa_node}},
     }
 
 

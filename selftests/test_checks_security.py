@@ -192,6 +192,7 @@ PROBES: list[tuple[Change, Verdict, str]] = [
     (lambda s: s["operator"]["ends"].pop("10250"), Verdict.BLOCKED, "TCP port 10250"),
     (lambda s: s["listen"]["ports"]["47808"].update(up=False, error="Permission denied"), Verdict.BLOCKED,
      "Permission denied"),
+    (lambda s: s["listen"]["ports"]["47808"].update(ours=False), Verdict.BLOCKED, "another program listened there"),
     (lambda s: s["stop_listening"].update(stopped=0), Verdict.BLOCKED, "had ended before"),
     (lambda s: s.pop("peer"), Verdict.BLOCKED, "from operator only"),
     (lambda s: s.pop("listen"), Verdict.BLOCKED, "is not recorded"),

@@ -110,6 +110,12 @@ def test_chrony_that_does_not_answer_leaves_the_clock_and_a_reason() -> None:
     assert (found["chrony"], found["sources"]) == (None, None)
 
 
+def test_modules_are_those_that_were_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files = {"nouveau/initstate": "live", "mlx5_core/initstate": "live", "printk/parameters/time": "Y"}
+    monkeypatch.setattr(system, "MODULES", str(tree(tmp_path, files)))
+    assert system.loaded_modules() == ["mlx5_core", "nouveau"]
+
+
 def test_acs_of_all_bridges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(system, "PCI", str(tmp_path))
     for number, control in enumerate((0, 0x1D)):

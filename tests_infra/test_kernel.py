@@ -19,7 +19,10 @@ def test_kernel_log(node: NodeFacts, contract: Contract, findings: Findings) -> 
     log = node.kernel_log
     found = [trouble for entry in log.entries if (trouble := find_trouble(entry.text))]
     bad = [t for t in found if t.xid is None or t.xid in contract.kernel.fatal_xids]
-    groups = {(subject_at(node, t.pci) if t.pci else node.name, t.kind): [o.text for o in bad if (o.kind, o.pci) == (t.kind, t.pci)] for t in bad}
+    groups: dict[tuple[str, str], list[str]] = {}
+    for trouble in bad:
+        subject = subject_at(node, trouble.pci) if trouble.pci else node.name
+        groups.setdefault((subject, trouble.kind), []).append(trouble.text)
     for (subject, kind), lines in groups.items():
         findings.fail(kind, f"lines since boot: {len(lines)}; the first: {lines[0]}", measured=len(lines), required=0,
                       subject=subject)
@@ -53,6 +56,7 @@ def test_kernel_settings(node: NodeFacts, contract: Contract, findings: Findings
         limit = getattr(node.limits, f"memlock_{kind}")
         findings.equal(f"memlock limit, {kind}", measured=limit, required=expected.memlock)
     if not kernel.modules:
-        findings.blocked("forbidden modules", "the kernel's list of modules is empty", required=[])
+        why = kernel.errors.get("modules", "the kernel's list of modules is empty")
+        findings.blocked("forbidden modules", why, required=[])
     else:
         findings.empty("forbidden modules", measured=[m for m in kernel.modules if m in expected.forbidden_modules])

@@ -103,6 +103,8 @@ def _judge(findings: Findings, contract: Contract, groups: tuple[str, ...], reco
                   if p.protocol == "tcp" and p.port == port) if answer["origin"] else False
     if allowed:
         findings.equal(quantity, measured=measured, required="connected", evidence=[record.id])
+    elif measured != "connected" and not listener.get("ours"):
+        findings.blocked(quantity, "another program listened there, and may have ended meanwhile", evidence=[record.id])
     elif "connected" not in answer["ends"].values():
         findings.blocked(quantity, "no port of the host can be reached from there: a closed one proves nothing",
                          evidence=[record.id])

@@ -139,7 +139,7 @@ def _rounds(session: Session, measure: Callable[[Host, Host], None]) -> None:
 
 def _measure(session: Session, source: Host, target: Host, servers: list[dict[str, Any]],
              batches: list[list[list[str]]], subjects: Sequence[str], batch_s: float) -> None:
-    """Servers up on the target, each batch of clients from the source, servers down whatever happened in between."""
+    """Servers up on the target, each batch of clients from the source; servers that served nobody are stopped."""
     life = round(len(batches) * (batch_s + START_S) + 2 * START_S)
     interface = session.contract.network.fabric.interface
     more = session.contract.ssh.command_timeout_s
@@ -152,6 +152,7 @@ def _measure(session: Session, source: Host, target: Host, servers: list[dict[st
             session.record(subject, command=servers[0]["command"], outcome=started,
                            document={"failed": target.name, "reason": f"server: {error}"})
         return
+    served = False
     try:
         work = {"run": batches, "deadline_s": batch_s + START_S, "interface": interface}
         outcome = _on(session, source, work, len(batches) * (batch_s + START_S) + more)
@@ -165,8 +166,10 @@ def _measure(session: Session, source: Host, target: Host, servers: list[dict[st
         for subject, batch, clients in zip(subjects, batches, results, strict=True):
             session.record(subject, command=batch[0],
                            document={"client": source.name, "server": target.name, "clients": clients})
+        served = all(client["exit_code"] == 0 for clients in results for client in clients)
     finally:
-        _on(session, target, {"stop": groups}, more)
+        if not served:
+            _on(session, target, {"stop": groups}, more)
 
 
 def _groups(started: Outcome) -> list[int]:

@@ -196,15 +196,10 @@ class NvidiaSmi(Section):
 
 
 class Topology(Section):
-    """NUMA node by GPU's PCI bus id (NVML's form) and by network interface, from sysfs; -1: the firmware gives none.
-
-    `matrix_text` is what `nvidia-smi topo -m` printed, for people.
-    """
+    """NUMA node by GPU's PCI bus id (NVML's form) and by network interface, from sysfs; -1: the firmware gives none."""
 
     gpus: dict[str, int]
     nics: dict[str, int]
-    matrix_text: str | None
-    errors: dict[str, str]
 
 
 class LogEntry(Section):

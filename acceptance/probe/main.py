@@ -7,6 +7,7 @@ end it (uninterruptible sleep in the kernel) it is left behind, holding no file 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import select
@@ -84,6 +85,8 @@ def _kill_group(pid: int) -> None:
 
 def collect(parameters: dict[str, Any]) -> dict[str, Any]:
     """The whole document. `parameters["sections"]` names the sections wanted; None means all."""
+    gc.disable()
+    gc.freeze()  # else each child's first collection would copy every page that it shares with the parent
     wanted = parameters.get("sections")
     answers: dict[str, Any] = {}
     waiting: dict[int, Child] = {}

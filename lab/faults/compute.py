@@ -6,7 +6,7 @@ import re
 
 from lab.faults.base import Change, CommandFault, Expect, Fault, FileFault
 
-CMDLINE, MEMINFO, MODULES = "/proc/cmdline", "/proc/meminfo", "/proc/modules"
+CMDLINE, MEMINFO = "/proc/cmdline", "/proc/meminfo"
 
 
 def kernel_log_fault(name: str, breaks: str, text: str) -> FileFault:
@@ -16,7 +16,7 @@ def kernel_log_fault(name: str, breaks: str, text: str) -> FileFault:
         number = len(log.splitlines())
         return log + f"3,{number},{number * 1000000},-;{text}\n"
 
-    return FileFault(name, breaks, (Expect("kernel-log", "{host}*"),), path="/dev/kmsg", change=change)
+    return FileFault(name, breaks, (Expect("kernel-log", "{host}*"),), path="/var/lib/lab-kernel/kmsg", change=change)
 
 
 def replaced(pattern: str, text: str) -> Change:
@@ -67,8 +67,8 @@ FAULTS: tuple[Fault, ...] = (
                      "INFO: task python3:4242 blocked for more than 120 seconds."),
     CommandFault(
         "acs-on", "access control services are on for a bridge", (Expect("kernel-settings", "{host}*"),),
-        inject_command="setpci -d *:* ECAP_ACS+6.w=001d 2>/dev/null; true",
-        clear_command="setpci -d *:* ECAP_ACS+6.w=0000 2>/dev/null; true",
+        inject_command="setpci -d ::0604 ECAP_ACS+6.w=001d",
+        clear_command="setpci -d ::0604 ECAP_ACS+6.w=0000",
     ),
     kernel_fault("iommu-translated", "the IOMMU translates every access", CMDLINE, replaced(r" ?\biommu=pt\b", "")),
     kernel_fault("numa-balancing-on", "NUMA balancing is on", "/proc/sys/kernel/numa_balancing", lambda _: "1\n"),
@@ -79,8 +79,9 @@ FAULTS: tuple[Fault, ...] = (
         inject_command="printf '* - memlock 65536\\nroot - memlock 65536\\n' > /etc/security/limits.d/zz-lab.conf",
         clear_command="rm -f /etc/security/limits.d/zz-lab.conf",
     ),
-    kernel_fault("nouveau-loaded", "the nouveau module is loaded", MODULES,
-                 lambda text: text + "nouveau 2408448 0 - Live 0x0000000000000000\n"),
+    CommandFault("nouveau-loaded", "the nouveau module is loaded", (Expect("kernel-settings", "{host}*"),),
+                 inject_command="mkdir -p /sys/module/nouveau && echo live > /sys/module/nouveau/initstate",
+                 clear_command="rm -rf /sys/module/nouveau"),
     CommandFault("service-stopped", "the node exporter is stopped", (Expect("services", "{host}*"),),
                  inject_command="systemctl stop prometheus-node-exporter",
                  clear_command="systemctl start prometheus-node-exporter"),

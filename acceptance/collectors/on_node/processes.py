@@ -98,9 +98,12 @@ def stop(groups: list[int]) -> list[int]:
 
 def start(wanted: dict[str, Any]) -> dict[str, Any]:
     """Start all, wait until all listen; if one cannot, stop the others and say why."""
-    busy = listening() & {server["port"] for server in wanted["start"]}
-    if busy:
-        return {"error": f"port {min(busy)} is already in use", "groups": []}
+    ports = {server["port"] for server in wanted["start"]}
+    limit = time.monotonic() + wanted["wait_s"]
+    while listening() & ports:  # a server of the last round may be on its way out
+        if time.monotonic() > limit:
+            return {"error": f"port {min(listening() & ports, default=0)} is already in use", "groups": []}
+        time.sleep(0.005)
     children = []
     groups: list[int] = []
     try:
@@ -112,8 +115,6 @@ def start(wanted: dict[str, Any]) -> dict[str, Any]:
             )
             children.append((child, errors, server))
             groups.append(child.pid)
-        limit = time.monotonic() + wanted["wait_s"]
-        ports = {server["port"] for server in wanted["start"]}
         while not ports <= listening():
             for child, errors, server in children:
                 if child.poll() is not None:

@@ -28,14 +28,14 @@ def integer(text: str, what: str) -> int:
     """A decimal integer, blanks around it aside."""
     if not _INTEGER.fullmatch(text.strip()):
         raise ParseError(f"{what}: expected an integer, found {short(text)}")
-    return int(text)
+    return int(text.strip())
 
 
 def decimal(text: str, what: str) -> float:
     """A decimal number, blanks around it aside."""
     if not _DECIMAL.fullmatch(text.strip()):
         raise ParseError(f"{what}: expected a number, found {short(text)}")
-    return float(text)
+    return float(text.strip())
 
 
 def word(text: str, what: str, pattern: str = r"\S+") -> str:

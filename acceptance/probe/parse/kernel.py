@@ -75,17 +75,6 @@ def worth_keeping(entries: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], 
     return kept, related > MAX_RELATED
 
 
-def modules(text: str) -> list[str]:
-    """/proc/modules: names of loaded modules, sorted. A kernel without modules prints nothing."""
-    names = []
-    for line in lines(text, "/proc/modules") if text else []:
-        match = re.fullmatch(r"(\S+) [0-9]+ -?[0-9]+ \S+ (Live|Loading|Unloading) 0x[0-9a-f]+(?: \([A-Z+-]+\))?", line)
-        if not match:
-            raise ParseError(f"/proc/modules: found {short(line)}")
-        names.append(match.group(1))
-    return sorted(names)
-
-
 def acs_enabled(config: bytes, size: int, address: str) -> bool:
     """Whether a bridge's configuration space has an Access Control Services capability with any control bit set.
 

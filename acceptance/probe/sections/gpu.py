@@ -10,7 +10,6 @@ from acceptance.errors import Unmeasured
 from acceptance.probe.parse import gpu as parse
 from acceptance.probe.parse import integer
 from acceptance.probe.run import Context, names_in, read
-from acceptance.probe.sections.hardware import optional
 from acceptance.probe.sections.network import NET, numa_node
 
 PCI = "/sys/bus/pci/devices"
@@ -155,13 +154,10 @@ def nvidia_smi(context: Context) -> dict[str, Any]:
     return {"gpus": parse.smi_gpus(context.run(query))}
 
 
-def topology(context: Context) -> dict[str, Any]:
-    errors: dict[str, str] = {}
+def topology(_: Context) -> dict[str, Any]:
     nics = {name: numa_node(f"{NET}/{name}") for name in names_in(NET)}
     gpus = {parse.nvml_bus_id(address): _numa_of(address) for address in names_in(PCI) if _is_nvidia_gpu(address)}
-    matrix = optional(errors, "matrix_text", lambda: context.run(["nvidia-smi", "topo", "-m"]))
-    return {"gpus": gpus, "nics": {name: node for name, node in nics.items() if node is not None},
-            "matrix_text": matrix, "errors": errors}
+    return {"gpus": gpus, "nics": {name: node for name, node in nics.items() if node is not None}}
 
 
 def _is_nvidia_gpu(address: str) -> bool:

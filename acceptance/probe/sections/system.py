@@ -15,6 +15,7 @@ from acceptance.probe.sections.hardware import optional
 
 PCI = "/sys/bus/pci/devices"
 KMSG = "/dev/kmsg"
+MODULES = "/sys/module"
 IOMMU_GROUPS = "/sys/kernel/iommu_groups"
 BRIDGE = "0x0604"  # PCI-to-PCI bridge, which root and switch ports are
 
@@ -77,13 +78,18 @@ def kernel(_: Context) -> dict[str, Any]:
     cmdline = read("/proc/cmdline").strip()
     acs = optional(errors, "acs_enabled", pci_bridges)
     return {
-        "cmdline": cmdline, "modules": optional(errors, "modules", lambda: parse.modules(read("/proc/modules"))),
+        "cmdline": cmdline, "modules": optional(errors, "modules", loaded_modules),
         "numa_balancing": optional(errors, "numa_balancing", lambda: integer(
             read("/proc/sys/kernel/numa_balancing"), "numa_balancing")),
         "acs_enabled": acs and acs[0], "pci_bridges_read": acs and acs[1],
         "iommu_mode": optional(errors, "iommu_mode", lambda: parse.iommu_mode(cmdline, _iommu_types())),
         "errors": errors,
     }
+
+
+def loaded_modules() -> list[str]:
+    """Loaded modules: those with a state in sysfs; what is built into the kernel has none, and cannot be unloaded."""
+    return [name for name in names_in(MODULES) if os.path.exists(f"{MODULES}/{name}/initstate")]
 
 
 def pci_bridges() -> tuple[list[str], int]:

@@ -1,0 +1,7 @@
+"""`python -m acceptance`."""
+
+import sys
+
+from acceptance.cli import main
+
+sys.exit(main())

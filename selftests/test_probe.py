@@ -1,0 +1,134 @@
+"""The probe as it is sent: self-contained, one section's trouble is its own, and nothing is guessed."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from acceptance.errors import Unmeasured
+from acceptance.facts import NodeFacts
+from acceptance.probe import build, main
+from acceptance.probe.run import Context
+from acceptance.probe.sections import SECTIONS
+
+PARAMETERS = {"names": ["localhost"], "units": ["ssh"], "fabric_interface": "ens3f0np0", "sections": None}
+
+
+def test_what_is_sent_is_python_3_8_and_needs_the_standard_library_alone() -> None:
+    for name, (_, source) in build.modules().items():
+        parsed = ast.parse(source, name, feature_version=(3, 8))
+        if name != "pynvml":
+            for found in ast.walk(parsed):
+                names = [alias.name for alias in found.names] if isinstance(found, ast.Import) else []
+                names += [found.module or ""] if isinstance(found, ast.ImportFrom) else []
+                assert all(_known(imported) for imported in names), (name, names)
+
+
+def _known(name: str) -> bool:
+    inside = name in build.modules() or any(sent.startswith(f"{name}.") for sent in build.modules())
+    return inside or name.partition(".")[0] in sys.stdlib_module_names
+
+
+def test_the_program_answers_with_every_section_on_any_linux_machine(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-S", "-"], input=build.program(PARAMETERS), capture_output=True, timeout=60,
+                          cwd=tmp_path, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, check=True)
+    document = json.loads(done.stdout)
+    assert document["probe"] == 1
+    assert set(document["sections"]) == set(SECTIONS)
+    assert done.stderr == b""
+    assert list(tmp_path.iterdir()) == []
+    facts = NodeFacts("here", (), "", document, None, "e0001")
+    assert facts.resolve["localhost"] == ["127.0.0.1"]
+    assert facts.identity.uptime_s > 0
+    assert facts.memory.total_mib > 0
+    for name, entry in document["sections"].items():
+        if entry["ok"]:
+            getattr(facts, name)  # what this machine tells has the form of the facts
+        else:
+            assert entry["error"]
+
+
+def test_a_host_is_not_asked_for_what_it_is_not_meant_to_have() -> None:
+    document = main.collect(PARAMETERS | {"sections": ["os"]})
+    assert document["sections"]["os"]["ok"]
+    assert document["sections"]["nvml"] == {"ok": False, "error": "not asked of this host"}
+
+
+def test_a_section_that_hangs_crashes_or_ends_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(_: Context) -> None:
+        raise KeyError("nobody thought of this")
+
+    def refuse(_: Context) -> None:
+        raise Unmeasured("tool: command not found")
+
+    monkeypatch.setattr(main, "SECTIONS", {
+        "hangs": (lambda _: time.sleep(600), 0.2), "ends": (lambda _: os._exit(3), 5), "crashes": (crash, 5),
+        "refuses": (refuse, 5), "nan": (lambda _: float("nan"), 5), "works": (lambda _: {"a": 1}, 5),
+        "large": (lambda _: "x" * 1_000_000, 5),
+    })
+    answers = main.collect({})["sections"]
+    errors = {name: answer.get("error", "") for name, answer in answers.items()}
+    assert errors["hangs"] == "no answer within 0.2 s"
+    assert errors["ends"] == "the section's process ended without an answer"
+    assert errors["crashes"] == "unexpected: KeyError: 'nobody thought of this'"
+    assert errors["refuses"] == "tool: command not found"
+    assert errors["nan"].startswith("unexpected: ValueError")
+    assert answers["works"]["data"] == {"a": 1}
+    assert len(answers["large"]["data"]) == 1_000_000
+
+
+def test_what_a_hanging_section_has_started_is_ended_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+
+    def start_and_wait(_: Context) -> None:
+        child = subprocess.Popen(["sleep", "600"])
+        note.write_text(str(child.pid))
+        child.wait()
+
+    monkeypatch.setattr(main, "SECTIONS", {"hangs": (start_and_wait, 1.0)})
+    assert not main.collect({})["sections"]["hangs"]["ok"]
+    pid = int(note.read_text())
+    until = time.monotonic() + 10
+    while _alive(pid) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not _alive(pid)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_section_holds_no_file_of_the_session_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def files(_: Context) -> list[str]:
+        return [os.readlink(f"/proc/self/fd/{n}") for n in range(3)]
+
+    monkeypatch.setattr(main, "SECTIONS", {"files": (files, 5)})
+    assert main.collect({})["sections"]["files"]["data"] == ["/dev/null"] * 3
+
+
+def test_a_program_that_is_missing_fails_or_hangs_is_no_reading() -> None:
+    real = Context({}, 5)
+    assert real.run(["printf", "a"]) == "a"
+    with pytest.raises(Unmeasured, match="nosuchtool: command not found"):
+        real.run(["nosuchtool"])
+    with pytest.raises(Unmeasured, match="ls: exit status 2: .*cannot access '/nosuch'"):
+        real.run(["ls", "/nosuch"])
+    with pytest.raises(Unmeasured, match=r"sleep: no answer within 0\.2 s"):
+        real.run(["sleep", "600"], limit_s=0.2)
+
+
+def test_programs_speak_english_and_get_no_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    real = Context({}, 5)
+    assert "LC_ALL=C\n" in real.run(["env"])
+    assert real.run(["cat"]) == ""
