@@ -68,7 +68,7 @@ def up() -> int:
             Step("waiting until they run", 8, lambda: _await(lab)),
         ]
         _carry_out(steps)
-        print("lab: up; next: python -m lab run ansible-playbook -i inventory/hosts.yml scripts/ansible/site.yml")
+        print("lab: up; next: make deploy")
     return 0
 
 

@@ -9,6 +9,7 @@ import pytest
 from acceptance.facts import Cluster
 from acceptance.findings import Findings, Verdict
 from acceptance.parse.kernel_log import find_trouble, same_pci_device
+from acceptance.site.load import Site
 from selftests.synthetic import SITE, Break, Broken, broken, judge_check, reds, subjects
 
 CHECKS: list[str] = ["hardware", "os", "kernel-log", "kernel-settings", "services", "time-sync"]
@@ -193,3 +194,12 @@ def test_a_time_source_given_by_address_is_the_server_of_that_address() -> None:
     found = reds(judge("time-sync", broken(NODE, named, set_in("time", sources=other))))
     assert [f.reason for f in found] == ["missing: ntp.cluster.internal; extra: 10.100.0.21"]
     assert judge("time-sync", broken(NODE, set_in("time", sources=ours))).verdict() is Verdict.FAIL
+
+
+@pytest.mark.parametrize(("limit", "verdict"), [("unlimited", Verdict.PASS), (8388608, Verdict.PASS),
+                                                (8388607, Verdict.FAIL), (65536, Verdict.FAIL)])
+def test_a_contract_may_ask_for_so_much_locked_memory_and_no_more(limit: str | int, verdict: Verdict) -> None:
+    contract = SITE.contract.model_copy(update={"kernel": SITE.contract.kernel.model_copy(update={"memlock": 8388608})})
+    cluster = broken(NODE, set_in("limits", memlock_soft=limit, memlock_hard=limit))
+    site = Site(SITE.path, contract, SITE.hosts)
+    assert judge_check("kernel-settings", cluster, NODE, site=site).verdict() is verdict

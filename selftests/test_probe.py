@@ -8,15 +8,24 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from acceptance.collect import run_collectors
 from acceptance.errors import Unmeasured
-from acceptance.facts import NodeFacts
+from acceptance.evidence import Recorder
+from acceptance.facts import Cluster, NodeFacts
+from acceptance.judge import build_cluster
 from acceptance.probe import build, main
+from acceptance.probe.collector import COMMAND
 from acceptance.probe.run import Context
 from acceptance.probe.sections import SECTIONS
+from acceptance.site.load import load_site
+from acceptance.transport.shell import Outcome
+
+SITE = load_site(Path(__file__).parents[1] / "site.yaml")
 
 PARAMETERS = {"names": ["localhost"], "units": ["ssh"], "fabric_interface": "ens3f0np0", "sections": None}
 
@@ -132,3 +141,52 @@ def test_programs_speak_english_and_get_no_input(monkeypatch: pytest.MonkeyPatch
     real = Context({}, 5)
     assert "LC_ALL=C\n" in real.run(["env"])
     assert real.run(["cat"]) == ""
+
+
+class FakeShell:
+    """Answers every host with one outcome, and keeps what it was asked."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.asked: dict[str, tuple[list[str], bytes, bool]] = {}
+
+    def run(self, host: str, argv: Sequence[str], *, stdin: bytes = b"", deadline_s: float,
+            sudo: bool = False) -> Outcome:
+        assert deadline_s == SITE.contract.ssh.command_timeout_s
+        self.asked[host] = (list(argv), stdin, sudo)
+        return self.outcome
+
+
+def collected(outcome: Outcome, folder: Path) -> tuple[Cluster, FakeShell]:
+    """The facts of a cluster where every host's call ended like this."""
+    shell = FakeShell(outcome)
+    recorder = Recorder(folder / "evidence.jsonl")
+    run_collectors(["facts"], SITE, shell, shell, recorder, lambda *_: None)
+    recorder.close()
+    return build_cluster(SITE, recorder.evidence()), shell
+
+
+def test_collected_facts_are_asked_of_every_host_at_once_through_sudo(tmp_path: Path) -> None:
+    answer = {"probe": 1, "sections": {"memory": {"ok": True, "data": {"total_mib": 7}}}}
+    cluster, shell = collected(Outcome("exited", 0, json.dumps(answer), "", 0.5), tmp_path)
+    assert set(shell.asked) == {host.name for host in SITE.hosts}
+    assert all((argv, sudo) == (list(COMMAND), True) for argv, _, sudo in shell.asked.values())
+    assert shell.asked["gpu-node-01"][1] != shell.asked["k8s-cp-01"][1]
+    assert {node.memory.total_mib for node in cluster} == {7}
+    assert all(node.evidence_id for node in cluster)
+
+
+@pytest.mark.parametrize(("outcome", "reason"), [
+    (Outcome("timed-out", None, "", "", 20.0, "no answer within 20 s"), "timed out: no answer within 20 s"),
+    (Outcome("unreachable", None, "", "", 0.1, "No route to host"), "unreachable: No route to host"),
+    (Outcome("exited", 1, "", "sudo: a password is required\n", 0.1), "exit status 1: sudo: a password is required"),
+    (Outcome("exited", 0, "", "", 0.1), "not its document"),
+    (Outcome("exited", 0, '{"probe": 1, "sect', "", 0.1), "not its document"),
+    (Outcome("exited", 0, "[]", "", 0.1), "not its document: a JSON list"),
+    (Outcome("exited", 0, "{}", "", 0.1), "no document of the probe"),
+])
+def test_collected_without_an_answer_the_reason_is_recorded(outcome: Outcome, reason: str, tmp_path: Path) -> None:
+    cluster, _ = collected(outcome, tmp_path)
+    for node in cluster:
+        with pytest.raises(Unmeasured, match=reason):
+            _ = node.memory

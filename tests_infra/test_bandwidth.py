@@ -132,6 +132,7 @@ def _judge_flows(findings: Findings, evidence: Evidence, collector: str, names: 
 def test_fabric_errors(node: NodeFacts, evidence: Evidence, findings: Findings) -> None:
     snapshots: dict[str, Any] = {}
     for record in evidence.of("pair-bandwidth", node.name):
+        findings.evidence += (record.id,)
         if "error" in record.document:
             raise Unmeasured(f"counters {record.document.get('phase', 'around')} the load: {record.document['error']}")
         snapshots[record.document["phase"]] = record.document

@@ -85,8 +85,6 @@ def _kill_group(pid: int) -> None:
 
 def collect(parameters: dict[str, Any]) -> dict[str, Any]:
     """The whole document. `parameters["sections"]` names the sections wanted; None means all."""
-    gc.disable()
-    gc.freeze()  # else each child's first collection would copy every page that it shares with the parent
     wanted = parameters.get("sections")
     answers: dict[str, Any] = {}
     waiting: dict[int, Child] = {}
@@ -113,5 +111,7 @@ def collect(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def main(parameters: dict[str, Any]) -> None:
     """Print the document as one line of ASCII."""
+    gc.disable()
+    gc.freeze()  # else each child's first collection would copy every page that it shares with the parent
     sys.stdout.write(json.dumps(collect(parameters), allow_nan=False) + "\n")
     sys.stdout.flush()

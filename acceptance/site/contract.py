@@ -187,13 +187,13 @@ class Gpu(Model):
 
 
 class Kernel(Model):
-    """Kernel settings of every GPU node, and the Xids that mean trouble."""
+    """Kernel settings of every GPU node; Xids that mean trouble. `memlock` is "unlimited", or bytes at least."""
 
     fatal_xids: Annotated[list[int], Field(min_length=1)]
     governor: str
     iommu: str
     numa_balancing: int
-    memlock: Literal["unlimited"]
+    memlock: Literal["unlimited"] | Annotated[int, Field(gt=0)]
     acs: bool
     forbidden_modules: list[str]
 

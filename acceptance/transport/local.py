@@ -91,11 +91,11 @@ class _Reader(threading.Thread):
 
 def _feed(pipe: IO[bytes] | None, data: bytes) -> None:
     assert pipe is not None
-    try:
+    # it may end without reading everything; its exit status tells. Closing writes what is left, so it fails again.
+    with contextlib.suppress(BrokenPipeError):
         pipe.write(data)
+    with contextlib.suppress(BrokenPipeError):
         pipe.close()
-    except BrokenPipeError:  # it ended without reading everything; its exit status tells
-        pass
 
 
 def _kill_group(pid: int | None) -> None:

@@ -76,7 +76,7 @@ FAULTS: tuple[Fault, ...] = (
                  "/sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", lambda _: "powersave\n"),
     CommandFault(
         "memlock-limited", "locked memory is limited", (Expect("kernel-settings", "{host}*"),),
-        inject_command="printf '* - memlock 65536\\nroot - memlock 65536\\n' > /etc/security/limits.d/zz-lab.conf",
+        inject_command="printf '* - memlock 64\\nroot - memlock 64\\n' > /etc/security/limits.d/zz-lab.conf",
         clear_command="rm -f /etc/security/limits.d/zz-lab.conf",
     ),
     CommandFault("nouveau-loaded", "the nouveau module is loaded", (Expect("kernel-settings", "{host}*"),),

@@ -19,7 +19,7 @@ import pytest
 from lab.hosts import Lab
 
 ROOT = Path(__file__).parents[2]
-PLAYBOOK = ["ansible-playbook", "-i", "inventory/hosts.yml", "scripts/ansible/site.yml"]
+PLAYBOOK = ["env", "ANSIBLE_CONFIG=scripts/ansible/ansible.cfg", "ansible-playbook", "scripts/ansible/site.yml"]
 
 
 @dataclass(frozen=True)
