@@ -8,7 +8,6 @@ from acceptance.checks import check
 
 if TYPE_CHECKING:
     from acceptance.evidence import Evidence, Record
-
     from acceptance.findings import Findings
     from acceptance.site.contract import Contract
 

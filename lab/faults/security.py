@@ -5,7 +5,8 @@ from __future__ import annotations
 from lab.faults.base import CommandFault, Expect, Fault
 
 SSHD = (Expect("sshd", "{host}*"),)
-FIREWALL = (Expect("firewall", "{host}*"),)
+RULES = (Expect("firewall", "{host}*"),)
+FIREWALL = (*RULES, Expect("firewall-behaviour", "{host}*"))
 ACCOUNTS = (Expect("accounts", "{host}*"),)
 FIRST = "/etc/ssh/sshd_config.d/000-lab.conf"
 
@@ -30,7 +31,7 @@ FAULTS: tuple[Fault, ...] = (
     sshd_fault("ssh-root-login-on", "root may log in", "PermitRootLogin yes"),
     CommandFault("firewall-off", "the firewall is off", FIREWALL,
                  inject_command="ufw disable", clear_command="ufw --force enable"),
-    CommandFault("firewall-extra-port", "a port is open that the contract does not list", FIREWALL,
+    CommandFault("firewall-extra-port", "a port is open that the contract does not list", RULES,
                  inject_command="ufw allow 8080/tcp", clear_command="ufw delete allow 8080/tcp || true"),
     CommandFault("firewall-all-open", "the firewall lets everything in", FIREWALL,
                  inject_command="ufw default allow incoming", clear_command="ufw default deny incoming"),
