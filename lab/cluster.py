@@ -18,7 +18,7 @@ from acceptance.site.load import load_site
 from lab import boot, cgroup, network, packages, services, tools
 from lab.errors import LabError
 from lab.hosts import SITE, Lab, LabHost, home
-from lab.rootfs import cache_folder, root_file_system
+from lab.rootfs import cache_folder, kept, root_file_system
 
 MACHINE_PACKAGES = (
     "mmdebstrap", "slapd", "ldap-utils", "chrony", "nftables", "iproute2", "iputils-ping", "openssh-client", "openssl",
@@ -58,8 +58,10 @@ def up() -> int:
             _clear()
         steps = [
             Step("installing what the machine lacks", 1, _install),
-            Step("Debian root file system (cached once made)", 2, lambda: void(root_file_system())),
-            Step("kubectl and helm for the operator (cached once built)", 1, tools.build),
+            Step("Debian root file system (cached once made)", 1 if kept().exists() else 70,
+                 lambda: void(root_file_system())),
+            Step("kubectl and helm for the operator (cached once built)",
+                 1 if all(tools.built(name).exists() for name in ("kubectl", "helm")) else 90, tools.build),
             Step("packages of driver and fabric tools", 2, _packages),
             Step("network", 1, lambda: network.build([(h.name, h.address) for h in lab.site.hosts])),
             Step("operator's key and names", 1, lambda: _operator(lab)),
@@ -68,6 +70,7 @@ def up() -> int:
             Step("waiting until they run", 8, lambda: _await(lab)),
         ]
         _carry_out(steps)
+        _complete().touch()
         print("lab: up; next: make deploy")
     return 0
 
@@ -96,6 +99,7 @@ def down() -> int:
 
 
 def _clear() -> None:
+    _complete().unlink(missing_ok=True)
     if not cgroup.kill_all():
         raise LabError(f"processes {sorted(cgroup.processes())} cannot be killed; look at them, then run down again")
     cgroup.remove()
@@ -119,8 +123,12 @@ def status() -> int:
     return worst
 
 
+def _complete() -> Path:
+    return home() / "complete"
+
+
 def _running(lab: Lab) -> bool:
-    return all(lab.host(name).pid() is not None for name in lab.nodes)
+    return _complete().exists() and all(lab.host(name).pid() is not None for name in lab.nodes)
 
 
 def _install() -> None:
@@ -190,7 +198,11 @@ def _await(lab: Lab, deadline_s: float = 90) -> None:
                 if state == "running":
                     return ""
             time.sleep(0.2)
-        return f"{host.name} is {state}"
+        if host.pid() is None:
+            return f"{host.name} is {state}"
+        failed = host.run(["systemctl", "list-units", "--failed", "--plain", "--no-legend"], check=False).stdout
+        units = ", ".join(line.split()[0] for line in failed.splitlines() if line.split())
+        return f"{host.name} is {state}" + (f" (failed: {units})" if units else "")
 
     with ThreadPoolExecutor(len(lab.nodes)) as pool:
         problems = [text for text in pool.map(ready, [lab.host(name) for name in lab.nodes]) if text]

@@ -23,7 +23,8 @@ MASKED = (
     "console-getty.service", "prometheus-node-exporter-apt.timer", "prometheus-node-exporter-nvme.timer",
     "prometheus-node-exporter-mellanox-hca-temp.timer", "prometheus-node-exporter-smartmon.timer",
     "prometheus-node-exporter-ipmitool-sensor.timer", "systemd-modules-load.service", "e2scrub_reap.service",
-    "iperf3.service", "chrony-wait.service", "rdma-load-modules@.service", "rdma-ndd.service",
+    "iperf3.service", "chrony-wait.service", "systemd-remount-fs.service",
+    "rdma-load-modules@.service", "rdma-ndd.service",
 )
 DISABLED = ("chrony.service", "prometheus-node-exporter.service", "ufw.service")
 
@@ -39,9 +40,14 @@ def recipe() -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def kept() -> Path:
+    """Where the root file system of this recipe is, once it is made."""
+    return cache_folder() / f"rootfs-{recipe()}"
+
+
 def root_file_system() -> Path:
     """The folder of the root file system, made if it is not there yet (about 70 s). Raises LabError."""
-    folder = cache_folder() / f"rootfs-{recipe()}"
+    folder = kept()
     if (folder / "etc" / "debian_version").exists():
         return folder
     making = folder.with_name(folder.name + ".making")

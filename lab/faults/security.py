@@ -8,7 +8,7 @@ SSHD = (Expect("sshd", "{host}*"),)
 RULES = (Expect("firewall", "{host}*"),)
 FIREWALL = (*RULES, Expect("firewall-behaviour", "{host}*"))
 ACCOUNTS = (Expect("accounts", "{host}*"),)
-FIRST = "/etc/ssh/sshd_config.d/000-lab.conf"
+FIRST = "/etc/ssh/sshd_config.d/00-a-lab.conf"  # sorts before the playbook's own 00-hardening.conf
 
 
 def sshd_fault(name: str, breaks: str, setting: str) -> CommandFault:
