@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.faults import FAULTS
-from lab.faults.base import Fault
+from lab.faults.base import Expect, Fault
 from lab.faults.prerequisites import site_override
 from lab.hosts import Lab
 
@@ -49,6 +49,11 @@ class Outcome:
         """Every announced check turned red and named the right subject."""
         return not self.missed and not self.error and bool(self.found)
 
+    @property
+    def checks(self) -> str:
+        """The checks that turned red, or what the run was refused with."""
+        return ", ".join(sorted({check for check, _ in self.found})) or "none"
+
 
 def plan(faults: Iterable[Fault], gpu_nodes: Sequence[str]) -> list[list[Placed]]:
     """Batches of faults that cannot be mistaken for each other: other hosts, or other checks."""
@@ -78,13 +83,15 @@ def _place(fault: Fault, batch: list[Placed], gpu_nodes: Sequence[str]) -> Place
 
 
 def _collide(one: Placed, other: Placed) -> bool:
-    for a in one.fault.expects:
-        for b in other.fault.expects:
-            x, y = a.subject.replace("{host}", one.host), b.subject.replace("{host}", other.host)
-            same_check = fnmatchcase(a.check, b.check) or fnmatchcase(b.check, a.check)
-            if same_check and (fnmatchcase(x, y) or fnmatchcase(y, x)):
-                return True
-    return False
+    """Whether a red finding that one of them must cause could be taken for the work of the other."""
+    return any(_could_be_both(must, a.host, may, b.host)
+               for a, b in ((one, other), (other, one))
+               for must in a.fault.expects if must.required for may in b.fault.expects)
+
+
+def _could_be_both(a: Expect, a_host: str, b: Expect, b_host: str) -> bool:
+    patterns = ((a.check, b.check), (a.subject.replace("{host}", a_host), b.subject.replace("{host}", b_host)))
+    return all(fnmatchcase(x, y) or fnmatchcase(y, x) for x, y in patterns)
 
 
 def judge(batch: Sequence[Placed], reds: Iterable[Red], errors: dict[str, str]) -> tuple[list[Outcome], list[Red]]:
@@ -119,13 +126,15 @@ def read_reds(run: Path) -> list[Red]:
     return reds
 
 
-def run_gates(lab: Lab, folder: Path) -> list[Red]:
-    """One run of the gates on the operator's host; the reds of its run folder."""
+def run_gates(lab: Lab, folder: Path, refusal: str = "") -> list[Red]:
+    """One run of the gates on the operator's host; the reds of its run folder, or the refusal that was announced."""
     shutil.rmtree(folder, ignore_errors=True)
     site = site_override(lab) / "site.yaml"
     override = ["--site", str(site)] if site.exists() else []
     command = [sys.executable, "-m", "pytest", "-q", "-m", MARKS, "--report-dir", str(folder), *override]
-    lab.ops.run(command, check=False, timeout=300)
+    done = lab.ops.run(command, check=False, timeout=300)
+    if refusal and done.returncode == 4:
+        return [("exit code 4", line) for line in (done.stdout + done.stderr).splitlines() if refusal in line]
     runs = sorted(path.parent for path in folder.glob("*/findings.jsonl") if not path.parent.is_symlink())
     if not runs:
         raise LabError(f"{folder}: the run left no findings; run it by hand: python -m lab run pytest -m '{MARKS}'")
@@ -142,7 +151,7 @@ def prove_batch(lab: Lab, batch: Sequence[Placed], folder: Path) -> tuple[list[O
                 placed.fault.inject(lab, placed.host)
             except Exception as error:
                 errors[placed.fault.name] = f"not injected: {error}"
-        reds = run_gates(lab, folder)
+        reds = run_gates(lab, folder, batch[0].fault.refusal)
     finally:
         for placed in reversed(batch):
             try:
@@ -169,9 +178,8 @@ class Proof:
         """The proof as a Markdown table."""
         lines = ["# Fault × check", "", "| fault | on | checks that turned red | proven |", "|---|---|---|---|"]
         for o in self.outcomes:
-            checks = ", ".join(sorted({check for check, _ in o.found})) or "none"
             problem = "; ".join(filter(None, [o.error, *(f"not red: {m}" for m in o.missed)]))
-            lines.append(f"| {o.placed.fault.name} | {o.placed.host} | {checks} | {'yes' if o.proven else problem} |")
+            lines.append(f"| {o.placed.fault.name} | {o.placed.host} | {o.checks} | {'yes' if o.proven else problem} |")
         lines += ["", f"{sum(o.proven for o in self.outcomes)} of {len(self.outcomes)} faults proven."]
         lines += [f"Unannounced red in batch {n}: {check}: {subject}" for n, (check, subject) in self.strangers]
         lines += [f"Red on the healthy lab: {check}: {subject}" for check, subject in self.healthy]

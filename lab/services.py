@@ -68,6 +68,55 @@ def _alive(pid: int) -> bool:
         return False
 
 
+def restart_directory(certificate: str = "ldap") -> None:
+    """Start slapd anew, with the named certificate ("ldap" or "expired")."""
+    stop("slapd")
+    start_ldap(certificate)
+
+
+def expire_certificate() -> None:
+    """Serve the certificate that is past its date."""
+    restart_directory("expired")
+
+
+def admit_strangers() -> None:
+    """Let anybody bind anonymously and read."""
+    restore_directory(lambda config: config.replace("olcDisallows: bind_anon\nolcRequires: authc\n", "").replace(
+        "by users read by * none", "by * read"))
+
+
+def stop_directory() -> None:
+    """End slapd."""
+    stop("slapd")
+
+
+def empty_group() -> None:
+    """Leave the group, without a member: its class asks for one, and an empty name satisfies it."""
+    modify(f"dn: {GROUP}\nchangetype: modify\nreplace: member\nmember:\n")
+
+
+def remove_group() -> None:
+    """Delete the group."""
+    modify(f"dn: {GROUP}\nchangetype: delete\n")
+
+
+def change_password() -> None:
+    """Give the service account another password."""
+    modify(f"dn: cn=validator,ou=services,{BASE}\nchangetype: modify\nreplace: userPassword\n"
+           "userPassword: another\n")
+
+
+def restore_directory(change: Callable[[str], str] = str) -> None:
+    """The directory as it was made: its data and settings, these after `change`, are put in afresh."""
+    stop("slapd")
+    ldap = folder() / "ldap"
+    for name in ("slapd.d", "db"):
+        shutil.rmtree(ldap / name, ignore_errors=True)
+        (ldap / name).mkdir()
+    _fill(ldap, change)
+    start_ldap()
+
+
 def modify(ldif: str) -> None:
     """Change the directory, as its administrator. Raises LabError."""
     if _modify(ldif, "ldapmodify"):
@@ -119,7 +168,11 @@ def create_directory() -> None:
     shutil.copy(ldap / "pki" / "ca.crt", home() / "operator" / "ldap-ca.pem")
     for name in ("ldap.crt", "ldap.key"):
         shutil.copy(ldap / "pki" / name, ldap / "pki" / name.replace("ldap", "server"))
-    _slapadd(ldap, "0", _config(ldap))
+    _fill(ldap)
+
+
+def _fill(ldap: Path, change: Callable[[str], str] = str) -> None:
+    _slapadd(ldap, "0", change(_config(ldap)))
     _slapadd(ldap, "1", _data())
 
 

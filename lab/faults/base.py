@@ -38,13 +38,18 @@ class Expect:
 
 @dataclass(frozen=True)
 class Fault(ABC):
-    """A named defect. `alone` ones change so much that no other fault may be injected beside them."""
+    """A named defect. `alone` ones change so much that no other fault may be injected beside them.
+
+    `refusal` marks a defect of what the user wrote: no gate is run at all, exit code 4, and the one line of the error
+    contains this text.
+    """
 
     name: str
     breaks: str
     expects: tuple[Expect, ...]
     target: str = "gpu-node-03"
     alone: bool = False
+    refusal: str = ""
 
     @abstractmethod
     def inject(self, lab: Lab, target: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from lab import services
 from lab.faults.base import CommandFault, Expect, Fault, FileFault
 from lab.hosts import Lab
 
@@ -67,21 +68,30 @@ def site_override(lab: Lab) -> Path:
 
 
 @dataclass(frozen=True)
-class ServiceFault(Fault):
-    """Breaks one of the lab's central services; commands run where they live."""
+class DirectoryFault(Fault):
+    """Breaks the directory; every one leaves it to `clear` to put all of it back."""
 
-    inject_command: str = ""
-    clear_command: str = ""
+    break_it: Callable[[], None] = lambda: None
     target: str = "services"
 
     def inject(self, lab: Lab, target: str) -> None:  # noqa: ARG002
-        lab.services.run(self.inject_command)
+        self.break_it()
 
     def clear(self, lab: Lab, target: str) -> None:  # noqa: ARG002
-        lab.services.run(self.clear_command)
+        services.restore_directory()
 
 
-LDAP = (Expect("ldap", "*"),)
+def directory_fault(name: str, breaks: str, break_it: Callable[[], None]) -> DirectoryFault:
+    """A fault that must turn the check `ldap` red."""
+    return DirectoryFault(name, breaks, (Expect("ldap", "ldaps://ldap.lab.internal:636*"),), break_it=break_it)
+
+
+def _ninth_host(hosts: dict[str, Any]) -> None:
+    hosts["gpu-node-09"] = {"ansible_host": "10.100.0.109"}
+
+
+def _last_host_away(hosts: dict[str, Any]) -> None:
+    del hosts["gpu-node-08"]
 
 FAULTS: tuple[Fault, ...] = (
     ToolFault("helm-too-old", "an older helm is first on PATH", (Expect("tool-versions", "*"),), tool="helm",
@@ -99,8 +109,19 @@ FAULTS: tuple[Fault, ...] = (
               inventory=lambda hosts: hosts["gpu-node-04"].update(ansible_host="10.101.0.104")),
     PlanFault("service-range-overlaps", "the service range contains the nodes", (Expect("address-plan", "*"),),
               contract=lambda change: change.update(network={"service_range": "10.96.0.0/12"})),
+    PlanFault("host-missing", "the inventory lacks a contracted host", (Expect("exit code 4", "*gpu_nodes*7*8*"),),
+              refusal="hosts.yml", inventory=_last_host_away),
+    PlanFault("host-too-many", "the inventory has a host that was not contracted",
+              (Expect("exit code 4", "*gpu_nodes*9*gpu-node-09*8*"),), refusal="hosts.yml", inventory=_ninth_host),
+    directory_fault("ldap-certificate-expired", "the directory's certificate has expired",
+                    services.expire_certificate),
+    directory_fault("ldap-anonymous", "strangers can read the directory", services.admit_strangers),
+    directory_fault("ldap-down", "the directory does not run", services.stop_directory),
+    directory_fault("ldap-group-empty", "the contracted group has no member", services.empty_group),
+    directory_fault("ldap-group-missing", "the contracted group is not there", services.remove_group),
+    directory_fault("ldap-bind-refused", "the service account has another password", services.change_password),
     CommandFault("link-down", "a port is down",
-                 (Expect("reachability", "{host}"), *CUT_OFF), alone=True,
+                 (Expect("reachability", "{host}"), *CUT_OFF),
                  inject_command="ip link set ens3f0np0 down", clear_command="ip link set ens3f0np0 up"),
     CommandFault("ping-loss", "every fifth ping of the operator is lost", (Expect("reachability", "{host}"),),
                  inject_command="nft add table ip labping && nft add chain ip labping in '{ type filter hook input "
@@ -108,22 +129,22 @@ FAULTS: tuple[Fault, ...] = (
                                 "echo-request numgen inc mod 5 == 0 drop",
                  clear_command="nft delete table ip labping 2>/dev/null || true"),
     CommandFault("ssh-key-removed", "the operator's key is not accepted", (Expect("ssh-access", "{host}"), *CUT_OFF),
-                 alone=True, inject_command="mv ~admin/.ssh/authorized_keys ~admin/.ssh/away",
+                 inject_command="mv ~admin/.ssh/authorized_keys ~admin/.ssh/away",
                  clear_command="[ ! -e ~admin/.ssh/away ] || mv ~admin/.ssh/away ~admin/.ssh/authorized_keys"),
     CommandFault("host-key-changed", "the host answers with another key", (Expect("ssh-access", "{host}"), *CUT_OFF),
-                 alone=True,
                  inject_command="mkdir -p /etc/ssh/lab && mv /etc/ssh/ssh_host_* /etc/ssh/lab/ && ssh-keygen -q -A && "
                                 "systemctl restart ssh",
                  clear_command="[ ! -d /etc/ssh/lab ] || { mv -f /etc/ssh/lab/* /etc/ssh/ && rmdir /etc/ssh/lab && "
                                "systemctl restart ssh; }"),
-    CommandFault("sudo-asks", "sudo asks for a password", (Expect("ssh-access", "{host}"), *CUT_OFF), alone=True,
+    CommandFault("sudo-asks", "sudo asks for a password", (Expect("ssh-access", "{host}"), *CUT_OFF),
                  inject_command="cp -a /etc/sudoers.d /etc/sudoers.lab && sed -i 's/NOPASSWD: *//' /etc/sudoers.d/*",
                  clear_command="[ ! -d /etc/sudoers.lab ] || { cp -a /etc/sudoers.lab/. /etc/sudoers.d/ && "
                                "rm -rf /etc/sudoers.lab; }"),
     FileFault("wrong-host-entry", "one host knows another under a wrong address", (Expect("host-names", "{host}*"),),
               path="/etc/hosts", change=lambda text: text.replace("10.100.0.105", "10.100.0.99")),
     CommandFault("clock-off", "one clock is five seconds fast", (Expect("clock", "{host}"),),
-                 inject_command="echo '+5s' > /etc/faketimerc && "
-                                "echo $(ls /usr/lib/*/faketime/libfaketime.so.1) > /etc/ld.so.preload",
-                 clear_command="rm -f /etc/ld.so.preload /etc/faketimerc"),
+                 # sessions only: the library in sshd itself would be ended by its own sandbox
+                 inject_command="echo SetEnv FAKETIME=+5s LD_PRELOAD=$(ls /usr/lib/*/faketime/libfaketime.so.1) > "
+                                "/etc/ssh/sshd_config.d/00-b-lab.conf && systemctl reload ssh",
+                 clear_command="rm -f /etc/ssh/sshd_config.d/00-b-lab.conf && systemctl reload ssh"),
 )
