@@ -83,7 +83,7 @@ def with_address(address: str) -> Site:
 @pytest.mark.parametrize(("site", "says"), [
     (other_hosts(*SITE.hosts[1:]), "hosts in gpu_nodes: measured 7, required = 8"),
     (other_hosts(), "measured 0"),
-    (with_address("10.100.0.101"), "addresses used twice: measured 10.100.0.101"),
+    (with_address("10.100.0.101"), "hosts at 10.100.0.101: measured gpu-node-01, gpu-node-03, required = gpu-node-03"),
     (with_address("10.99.0.5"), "address 10.99.0.5 in node range"),
     (with_address("10.100.0.255"), "address 10.100.0.255 in node range"),
     (other_hosts(*SITE.hosts, Host("stray", "10.100.0.7", ("others",))), "in none of the contracted groups"),

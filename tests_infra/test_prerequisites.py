@@ -50,13 +50,14 @@ def test_inventory(site: Site, findings: Findings) -> None:
     contract = site.contract
     for group, count in contract.hosts.items():
         findings.equal(f"hosts in {group}", measured=len(site.group(group)), required=count)
-    for what, values in (("name", [h.name for h in site.hosts]), ("address", [h.address for h in site.hosts])):
-        repeated = sorted({value for value in values if values.count(value) > 1})
-        findings.empty(f"{what}es used twice" if what == "address" else f"{what}s used twice", measured=repeated)
+    names = [host.name for host in site.hosts]
+    findings.empty("names used twice", measured=sorted({name for name in names if names.count(name) > 1}))
     for host in site.hosts:
         if not set(host.groups) & set(contract.hosts):
             findings.fail("group", f"in none of the contracted groups {', '.join(contract.hosts)}", subject=host.name,
                           measured=list(host.groups))
+        same = [other.name for other in site.hosts if other.address == host.address]
+        findings.equal(f"hosts at {host.address}", subject=host.name, measured=same, required=[host.name])
         _inside(findings, contract, host.name, host.address)
 
 
