@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from acceptance.errors import AcceptanceError
 from lab.errors import LabError
 from lab.hosts import Lab
 
@@ -51,6 +52,6 @@ def _enter(command: str, rest: list[str]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except LabError as error:
+    except (LabError, AcceptanceError) as error:
         print(f"lab: {error}", file=sys.stderr)
         sys.exit(4)

@@ -18,6 +18,13 @@ from lab.hosts import Lab
 
 Change = Callable[[str], str]
 
+PORT = "ens3f0np0"
+NET = f"/sys/class/net/{PORT}"
+# the kernel counts link changes since boot and nothing resets it, so the simulated sysfs hides those of faults
+PORT_DOWN = f"cat {NET}/carrier_changes > /run/lab-carrier; ip link set {PORT} down"
+PORT_UP = (f"ip link set {PORT} up; [ ! -e /run/lab-carrier ] || "
+           f"{{ cat /run/lab-carrier > {NET}/carrier_changes; rm /run/lab-carrier; }}")
+
 
 @dataclass(frozen=True)
 class Expect:

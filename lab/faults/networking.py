@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lab.faults.base import CommandFault, Expect, Fault, FileFault
+from lab.faults.base import NET, PORT, CommandFault, Expect, Fault, FileFault
 from lab.hosts import Lab
 
-PORT = "ens3f0np0"
-NET = f"/sys/class/net/{PORT}"
 IB = "/sys/class/infiniband/mlx5_0/ports/1"
 PAIRS = "*{host}*"
 PFC = f"mlnx_qos -i {PORT} --pfc "

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from lab import services
-from lab.faults.base import CommandFault, Expect, Fault, FileFault
+from lab.faults.base import PORT_DOWN, PORT_UP, CommandFault, Expect, Fault, FileFault
 from lab.hosts import Lab
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +123,7 @@ FAULTS: tuple[Fault, ...] = (
     directory_fault("ldap-bind-refused", "the service account has another password", services.change_password),
     CommandFault("link-down", "a port is down",
                  (Expect("reachability", "{host}"), *CUT_OFF),
-                 inject_command="ip link set ens3f0np0 down", clear_command="ip link set ens3f0np0 up"),
+                 inject_command=PORT_DOWN, clear_command=PORT_UP),
     CommandFault("ping-loss", "every fifth ping of the operator is lost", (Expect("reachability", "{host}"),),
                  inject_command="nft add table ip labping && nft add chain ip labping in '{ type filter hook input "
                                 "priority 0; }' && nft add rule ip labping in ip saddr 10.100.0.10 icmp type "
