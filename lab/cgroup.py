@@ -23,10 +23,13 @@ def unified() -> bool:
 
 
 def hierarchies() -> list[Path]:
-    """Where the lab's tree is made: each mounted v1 controller and systemd's own, or the one of v2."""
+    """Where the lab's tree is made: each mounted v1 controller, systemd's own and the v2 beside them, or v2 alone.
+
+    A hierarchy left out here would be shared by all hosts, and each systemd would tidy the others' groups away.
+    """
     if unified():
         return [ROOT]
-    return [ROOT / name for name in (*V1, "systemd") if (ROOT / name).is_dir()]
+    return [ROOT / name for name in (*V1, "systemd", "unified") if (ROOT / name).is_dir()]
 
 
 def controllers() -> list[str]:

@@ -23,8 +23,7 @@ MASKED = (
     "console-getty.service", "prometheus-node-exporter-apt.timer", "prometheus-node-exporter-nvme.timer",
     "prometheus-node-exporter-mellanox-hca-temp.timer", "prometheus-node-exporter-smartmon.timer",
     "prometheus-node-exporter-ipmitool-sensor.timer", "systemd-modules-load.service", "e2scrub_reap.service",
-    "iperf3.service", "chrony-wait.service", "systemd-remount-fs.service",
-    "rdma-load-modules@.service", "rdma-ndd.service",
+    "iperf3.service", "chrony-wait.service", "rdma-load-modules@.service", "rdma-ndd.service",
 )
 DISABLED = ("chrony.service", "prometheus-node-exporter.service", "ufw.service")
 

@@ -16,6 +16,8 @@ import pytest
 
 from acceptance.evidence import read_evidence
 from acceptance.model import load_run
+from lab.faults.base import PORT_DOWN, PORT_UP
+from lab.faults.gpu import STATE
 from lab.hosts import Lab
 from selftests.lab.conftest import ROOT, Run, run_suite
 
@@ -44,8 +46,7 @@ def test_a_host_whose_sshd_hangs_is_blocked_alone(lab: Lab, tmp_path: Path) -> N
 
 
 def test_an_nvml_that_never_answers_blocks_only_that_hosts_gpus(lab: Lab, tmp_path: Path) -> None:
-    state = "/var/lib/lab-gpu/state.ini"
-    with broken(lab, f"echo 'hang = 1' >> {state}", f"sed -i '/^hang = 1$/d' {state}"):
+    with broken(lab, f"sed -i 's/^hang = 0$/hang = 1/' {STATE}", f"sed -i 's/^hang = 1$/hang = 0/' {STATE}"):
         run = run_suite(tmp_path / "run", "-m", "phase2", "--read-only")
     assert blocked_hosts(run) == {VICTIM}
     checks = {i["check"] for i in run.items if i["subject"] == VICTIM and i["verdict"] == "BLOCKED"}
@@ -55,11 +56,11 @@ def test_an_nvml_that_never_answers_blocks_only_that_hosts_gpus(lab: Lab, tmp_pa
 
 def test_a_host_that_dies_in_the_bandwidth_run_is_named(lab: Lab, tmp_path: Path) -> None:
     lab.host(VICTIM).run("systemd-run --quiet --unit lab-fault-death sh -c "
-                         "'until pgrep -x iperf3 >/dev/null; do sleep 0.1; done; ip link set ens3f0np0 down'")
+                         f"'until pgrep -x iperf3 >/dev/null; do sleep 0.1; done; {PORT_DOWN}'")
     try:
         run = run_suite(tmp_path / "run", "-k", "bandwidth", "-m", "phase2")
     finally:
-        lab.host(VICTIM).run("systemctl stop lab-fault-death; ip link set ens3f0np0 up")
+        lab.host(VICTIM).run(f"systemctl stop lab-fault-death; {PORT_UP}")
     reds = {f["subject"] for i in run.items for f in i["findings"] if f["verdict"] != "PASS"}
     assert reds
     assert all(VICTIM in subject for subject in reds), reds
