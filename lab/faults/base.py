@@ -15,10 +15,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lab.hosts import Lab
+from lab.network import PORT
 
 Change = Callable[[str], str]
 
-PORT = "ens3f0np0"
 NET = f"/sys/class/net/{PORT}"
 # the kernel counts link changes since boot and nothing resets it, so the simulated sysfs hides those of faults
 PORT_DOWN = f"cat {NET}/carrier_changes > /run/lab-carrier; ip link set {PORT} down"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lab.faults.base import NET, PORT, CommandFault, Expect, Fault, FileFault
+from lab.faults.base import NET, CommandFault, Expect, Fault, FileFault
 from lab.hosts import Lab
+from lab.network import PORT
 
 IB = "/sys/class/infiniband/mlx5_0/ports/1"
 PAIRS = "*{host}*"

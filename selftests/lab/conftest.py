@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,12 @@ def play(*arguments: str) -> tuple[str, dict[str, int]]:
 
 
 @pytest.fixture(scope="session")
-def bare_lab() -> Lab:
+def bare_lab() -> Iterator[Lab]:
     """A lab that has just been brought up: servers as they arrive."""
     lab_command("down")
     lab_command("up")
-    return Lab.open()
+    yield Lab.open()
+    lab_command("down")
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +83,8 @@ def first_play(bare_lab: Lab) -> tuple[str, dict[str, int]]:
 
 
 @pytest.fixture(scope="session")
-def lab(bare_lab: Lab, first_play: tuple[str, dict[str, int]]) -> Lab:
-    """The lab, deployed."""
-    assert first_play[1]
-    return bare_lab
+def lab(request: pytest.FixtureRequest) -> Lab:
+    """The lab, deployed. With LAB_DEPLOYED=1 the one that is up already is taken, to try one test again."""
+    if os.environ.get("LAB_DEPLOYED") != "1":
+        assert request.getfixturevalue("first_play")[1]
+    return Lab.open()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from acceptance.evidence import read_evidence
+from acceptance.findings import Verdict
 from acceptance.model import load_run
 from lab.faults.base import PORT_DOWN, PORT_UP
 from lab.faults.gpu import STATE
@@ -60,33 +59,35 @@ def test_a_host_that_dies_in_the_bandwidth_run_is_named(lab: Lab, tmp_path: Path
     try:
         run = run_suite(tmp_path / "run", "-k", "bandwidth", "-m", "phase2")
     finally:
-        lab.host(VICTIM).run(f"systemctl stop lab-fault-death; {PORT_UP}")
+        lab.host(VICTIM).run(f"systemctl stop lab-fault-death 2>/dev/null || true; {PORT_UP}")
     reds = {f["subject"] for i in run.items for f in i["findings"] if f["verdict"] != "PASS"}
     assert reds
     assert all(VICTIM in subject for subject in reds), reds
 
 
-@pytest.mark.parametrize("moment", random.Random(20).sample(range(2, 250), 20))
-def test_kill_9_loses_no_evidence_and_accepts_nothing(lab: Lab, tmp_path: Path, moment: int) -> None:
+def written(folder: Path) -> int:
+    """Complete lines of evidence and findings so far."""
+    return sum(path.read_bytes().count(b"\n") for name in ("evidence.jsonl", "findings.jsonl")
+               for path in folder.glob(f"*/{name}") if not path.parent.is_symlink())
+
+
+@pytest.mark.parametrize("lines", sorted(random.Random(20).sample(range(1, 300), 20)))
+def test_kill_9_loses_no_evidence_and_accepts_nothing(lab: Lab, tmp_path: Path, lines: int) -> None:
     del lab
     folder = tmp_path / "run"
     process = subprocess.Popen(
         [sys.executable, "-m", "lab", "run", "pytest", "-m", "phase2", "--read-only", "--report-dir", str(folder)],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + moment / 20
-    try:
-        process.wait(max(0.0, until - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    for run in (p for p in folder.glob("*/run.json")):
-        records = (run.parent / "evidence.jsonl")
-        if records.exists():
-            complete = [line for line in records.read_bytes().split(b"\n")[:-1] if line]
-            assert len(read_evidence(records).all) == len(complete)
-            assert all(json.loads(line) for line in complete)
-        report = load_run(run.parent)
-        judged = len((run.parent / "findings.jsonl").read_text().splitlines()) if (
-            run.parent / "findings.jsonl").exists() else 0
-        if judged < len(json.loads(run.read_text())["planned"]):
-            assert not any(gate.accepted for gate in report.gates)
+    while process.poll() is None and written(folder) < lines:
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    [run] = [path.parent for path in folder.glob("*/run.json") if not path.parent.is_symlink()]
+    complete = (run / "evidence.jsonl").read_bytes().count(b"\n")
+    assert len(read_evidence(run / "evidence.jsonl").all) == complete
+    report = load_run(run)
+    judged = [item for item in report.items if item.verdict is not Verdict.NOT_RUN]
+    assert complete + len(judged) >= lines
+    assert len(judged) < len(report.items)
+    assert not any(gate.accepted for gate in report.gates)
+    assert not report.finished
