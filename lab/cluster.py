@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acceptance.site.load import load_site
-from lab import boot, cgroup, network, packages, services, tools
+from lab import boot, cgroup, directory, network, packages, services, tools
 from lab.errors import LabError
 from lab.hosts import SITE, Lab, LabHost, home
 from lab.rootfs import cache_folder, kept, root_file_system
@@ -55,7 +55,7 @@ def up() -> int:
             return 0
         if cgroup.processes() or network.namespaces():
             print("lab: an earlier start was cut short; clearing what it left")
-            _clear()
+        _clear()
         steps = [
             Step("installing what the machine lacks", 1, _install),
             Step("Debian root file system (cached once made)", 1 if kept().exists() else 70,
@@ -65,7 +65,7 @@ def up() -> int:
             Step("packages of driver and fabric tools", 2, _packages),
             Step("network", 1, lambda: network.build([(h.name, h.address) for h in lab.site.hosts])),
             Step("operator's key and names", 1, lambda: _operator(lab)),
-            Step("directory, time server, package mirror", 2, services.start_all),
+            Step("directory, time server, package mirror", 2, _services),
             Step(f"booting {len(lab.nodes)} hosts", 3, lambda: _boot(lab)),
             Step("waiting until they run", 8, lambda: _await(lab)),
         ]
@@ -151,6 +151,11 @@ def _install() -> None:
             if not foreign:
                 policy.unlink()
     Path("/proc/sys/fs/inotify/max_user_instances").write_text("8192")
+
+
+def _services() -> None:
+    services.start_time_and_packages()
+    directory.start()
 
 
 def _packages() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from lab import services
+from lab import directory
 from lab.faults.base import PORT_DOWN, PORT_UP, CommandFault, Expect, Fault, FileFault
 from lab.hosts import Lab
 
@@ -78,7 +78,7 @@ class DirectoryFault(Fault):
         self.break_it()
 
     def clear(self, lab: Lab, target: str) -> None:  # noqa: ARG002
-        services.restore_directory()
+        directory.restore()
 
 
 def directory_fault(name: str, breaks: str, break_it: Callable[[], None]) -> DirectoryFault:
@@ -115,12 +115,12 @@ FAULTS: tuple[Fault, ...] = (
     PlanFault("host-too-many", "the inventory has a host that was not contracted",
               (Expect("exit code 4", "*gpu_nodes*9*gpu-node-09*8*"),), refusal="hosts.yml", inventory=_ninth_host),
     directory_fault("ldap-certificate-expired", "the directory's certificate has expired",
-                    services.expire_certificate),
-    directory_fault("ldap-anonymous", "strangers can read the directory", services.admit_strangers),
-    directory_fault("ldap-down", "the directory does not run", services.stop_directory),
-    directory_fault("ldap-group-empty", "the contracted group has no member", services.empty_group),
-    directory_fault("ldap-group-missing", "the contracted group is not there", services.remove_group),
-    directory_fault("ldap-bind-refused", "the service account has another password", services.change_password),
+                    directory.expire_certificate),
+    directory_fault("ldap-anonymous", "strangers can read the directory", directory.admit_strangers),
+    directory_fault("ldap-down", "the directory does not run", directory.stop),
+    directory_fault("ldap-group-empty", "the contracted group has no member", directory.empty_group),
+    directory_fault("ldap-group-missing", "the contracted group is not there", directory.remove_group),
+    directory_fault("ldap-bind-refused", "the service account has another password", directory.change_password),
     CommandFault("link-down", "a port is down",
                  (Expect("reachability", "{host}"), *CUT_OFF),
                  inject_command=PORT_DOWN, clear_command=PORT_UP),
