@@ -92,8 +92,9 @@ def _run(one: Collector, session: Session) -> str | None:
 
     thread = threading.Thread(target=work, name=f"collect-{one.id}", daemon=True)
     thread.start()
-    thread.join(one.deadline_s)
+    deadline_s = one.deadline_s * session.contract.ssh.deadline_factor
+    thread.join(deadline_s)
     if thread.is_alive():
         session.expired.set()
-        return f"collector {one.id} did not end within its {one.deadline_s:g} s"
+        return f"collector {one.id} did not end within its {deadline_s:g} s"
     return failure[0] if failure else None

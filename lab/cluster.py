@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +57,14 @@ def up() -> int:
             print("lab: an earlier start was cut short; clearing what it left")
         _clear()
         steps = [
-            Step("installing what the machine lacks", 1, _install),
+            Step("installing what the machine lacks", 1, lambda: install(MACHINE_PACKAGES)),
             Step("Debian root file system (cached once made)", 1 if kept().exists() else 70,
                  lambda: void(root_file_system())),
             Step("kubectl and helm for the operator (cached once built)",
                  1 if all(tools.built(name).exists() for name in ("kubectl", "helm")) else 90, tools.build),
             Step("packages of driver and fabric tools", 2, _packages),
-            Step("network", 1, lambda: network.build([(h.name, h.address) for h in lab.site.hosts])),
+            Step("network", 1, lambda: network.build([(h.name, h.address) for h in lab.site.hosts],
+                                                     lab.site.contract.network.fabric)),
             Step("operator's key and names", 1, lambda: _operator(lab)),
             Step("directory, time server, package mirror", 2, _services),
             Step(f"booting {len(lab.nodes)} hosts", 3, lambda: _boot(lab)),
@@ -131,10 +132,11 @@ def _running(lab: Lab) -> bool:
     return _complete().exists() and all(lab.host(name).pid() is not None for name in lab.nodes)
 
 
-def _install() -> None:
+def install(packages: Iterable[str]) -> None:
+    """Install the Debian packages that the machine lacks, without starting their daemons. Raises LabError."""
     installed = subprocess.run(["dpkg-query", "-W", "-f=${Package} ${Status}\n"], capture_output=True, text=True,
                                check=True).stdout
-    missing = [name for name in MACHINE_PACKAGES if f"{name} install ok installed" not in installed]
+    missing = [name for name in packages if f"{name} install ok installed" not in installed]
     if missing:
         policy = Path("/usr/sbin/policy-rc.d")
         foreign = policy.exists()
@@ -150,7 +152,6 @@ def _install() -> None:
         finally:
             if not foreign:
                 policy.unlink()
-    Path("/proc/sys/fs/inotify/max_user_instances").write_text("8192")
 
 
 def _services() -> None:
@@ -180,6 +181,7 @@ def hosts_file(lab: Lab) -> str:
 
 
 def _boot(lab: Lab) -> None:
+    Path("/proc/sys/fs/inotify/max_user_instances").write_text("8192")  # nine hosts exhaust the usual 128
     rootfs, text = root_file_system(), hosts_file(lab)
     key = (home() / "operator" / "id_ed25519.pub").read_text()
     for index, host in enumerate(lab.site.hosts):
@@ -209,6 +211,7 @@ def _await(lab: Lab, deadline_s: float = 90) -> None:
         units = ", ".join(line.split()[0] for line in failed.splitlines() if line.split())
         return f"{host.name} is {state}" + (f" (failed: {units})" if units else "")
 
+    deadline_s *= lab.site.contract.ssh.deadline_factor
     with ThreadPoolExecutor(len(lab.nodes)) as pool:
         problems = [text for text in pool.map(ready, [lab.host(name) for name in lab.nodes]) if text]
     if problems:

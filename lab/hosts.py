@@ -16,7 +16,7 @@ from lab.errors import LabError
 from lab.rootfs import cache_folder
 
 ROOT = Path(__file__).parents[1]
-SITE = ROOT / "lab" / "site.yaml"
+SITE = Path(os.environ.get("LAB_SITE") or ROOT / "lab" / "site.yaml")
 LDAP_PASSWORD = "validator-password"  # of the lab's own directory, which holds nothing
 Command = str | Sequence[str]
 Done = subprocess.CompletedProcess[str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
+from acceptance.site.contract import Fabric
 from lab.errors import LabError
 
 FABRIC = "lab-fabric"
@@ -12,7 +13,7 @@ PORT = "ens3f0np0"
 OPERATOR = ("operator", "10.100.0.10")
 SERVICES = ("services", "10.100.0.20")
 SERVICE_NAMES = ("ldap.lab.internal", "ntp.lab.internal", "apt.lab.internal")
-RATE = ("rate", "200mbit", "burst", "256kb", "latency", "50ms")
+LIMIT_OF_RATE = 0.9  # the contract asks for this part of what the ports are shaped to
 BARE_MTU, SWITCH_MTU = 1500, 9000
 
 
@@ -40,8 +41,17 @@ def namespaces() -> list[str]:
     return [name for name in names if name.startswith("lab-")]
 
 
-def build(hosts: Sequence[tuple[str, str]]) -> None:
-    """Make the switch and one cabled namespace for each (name, address). What exists is left as it is."""
+def shape(fabric: Fabric, part: float = 1.0) -> list[str]:
+    """Words for tc: a token bucket at `part` of the rate of the lab's ports."""
+    return ["tbf", "rate", f"{fabric.pair_min_gbps / LIMIT_OF_RATE * part * 1000:.0f}mbit", "burst", "256kb",
+            "latency", "50ms"]
+
+
+def build(hosts: Sequence[tuple[str, str]], fabric: Fabric) -> None:
+    """Make the switch and one cabled namespace for each (name, address). What exists is left as it is.
+
+    Where the contract has tagged VLANs, each GPU traffic VLAN is a device on the host's port.
+    """
     existing = set(namespaces())
     if FABRIC not in existing:
         ip("netns", "add", FABRIC)
@@ -50,10 +60,10 @@ def build(hosts: Sequence[tuple[str, str]]) -> None:
         ip("-n", FABRIC, "link", "set", "br0", "up")
     for name, address in (*hosts, OPERATOR, SERVICES):
         if namespace(name) not in existing:
-            _cable(name, address)
+            _cable(name, address, fabric)
 
 
-def _cable(name: str, address: str) -> None:
+def _cable(name: str, address: str, fabric: Fabric) -> None:
     space, port = namespace(name), switch_port(name)
     ip("netns", "add", space)
     ip("-n", space, "link", "set", "lo", "up")
@@ -61,8 +71,11 @@ def _cable(name: str, address: str) -> None:
     ip("-n", FABRIC, "link", "set", port, "master", "br0", "up")
     ip("-n", space, "link", "set", PORT, "mtu", str(BARE_MTU), "up")
     ip("-n", space, "addr", "add", f"{address}/24", "dev", PORT)
+    if fabric.vlan_mode == "tagged":
+        ip("-n", space, "link", "add", "link", PORT, "name", f"{PORT}.{fabric.vlan_id}", "type", "vlan", "id",
+           str(fabric.vlan_id))
     for where, device in ((FABRIC, port), (space, PORT)):
-        done = subprocess.run(["tc", "-n", where, "qdisc", "replace", "dev", device, "root", "tbf", *RATE],
+        done = subprocess.run(["tc", "-n", where, "qdisc", "replace", "dev", device, "root", *shape(fabric)],
                               capture_output=True, text=True, check=False)
         if done.returncode:
             raise LabError(f"tc on {device}: {done.stderr.strip()}")

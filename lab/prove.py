@@ -139,7 +139,7 @@ def run_gates(lab: Lab, folder: Path, refusal: str = "") -> list[Red]:
     site = site_override(lab) / "site.yaml"
     override = ["--site", str(site)] if site.exists() else []
     command = [sys.executable, "-m", "pytest", "-q", "-m", MARKS, "--report-dir", str(folder), *override]
-    done = lab.ops.run(command, check=False, timeout=300)
+    done = lab.ops.run(command, check=False, timeout=300 * lab.site.contract.ssh.deadline_factor)
     if refusal and done.returncode == 4:
         return [("exit code 4", line) for line in (done.stdout + done.stderr).splitlines() if refusal in line]
     runs = sorted(path.parent for path in folder.glob("*/findings.jsonl") if not path.parent.is_symlink())

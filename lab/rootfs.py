@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from lab.errors import LabError
@@ -47,22 +48,26 @@ def kept() -> Path:
 def root_file_system() -> Path:
     """The folder of the root file system, made if it is not there yet (about 70 s). Raises LabError."""
     folder = kept()
-    if (folder / "etc" / "debian_version").exists():
-        return folder
+    if not (folder / "etc" / "debian_version").exists():
+        debian(folder, PACKAGES)
+    return folder
+
+
+def debian(folder: Path, packages: Iterable[str]) -> None:
+    """Make a root file system of Debian 12 with these packages, as servers are delivered. Raises LabError."""
     making = folder.with_name(folder.name + ".making")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     sources = next(
         (str(p) for p in (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")) if p.exists()),
         "/etc/apt/sources.list")
-    command = ["mmdebstrap", "--variant=minbase", "--mode=root", "--quiet", f"--include={','.join(PACKAGES)}",
+    command = ["mmdebstrap", "--variant=minbase", "--mode=root", "--quiet", f"--include={','.join(packages)}",
                "bookworm", str(making), sources]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         raise LabError("mmdebstrap failed: " + " ".join(done.stdout.strip().splitlines()[-1:]))
     _prepare(making)
     making.rename(folder)
-    return folder
 
 
 def _prepare(root: Path) -> None:

@@ -32,7 +32,10 @@ class SiteName(Model):
 
 
 class Ssh(Model):
-    """How hosts are reached. The key is an ed25519 private key of mode 0600; host keys are pinned in known_hosts."""
+    """How hosts are reached. The key is an ed25519 private key of mode 0600; host keys are pinned in known_hosts.
+
+    `deadline_factor` multiplies the deadlines of collectors and of the node facts' sections, for hosts that are slow.
+    """
 
     user: str
     private_key: str
@@ -40,6 +43,7 @@ class Ssh(Model):
     port: int = 22
     connect_timeout_s: Positive
     command_timeout_s: Positive
+    deadline_factor: Annotated[float, Field(ge=1, le=100)] = 1
 
 
 class Fabric(Model):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab.faults.base import NET, CommandFault, Expect, Fault, FileFault
 from lab.hosts import Lab
-from lab.network import PORT
+from lab.network import PORT, shape
 
 IB = "/sys/class/infiniband/mlx5_0/ports/1"
 PAIRS = "*{host}*"
@@ -33,6 +36,21 @@ class SwitchFault(Fault):
 
 
 @dataclass(frozen=True)
+class HalfRate(Fault):
+    """The host's port sends at half the rate of the others."""
+
+    def inject(self, lab: Lab, target: str) -> None:
+        self._shape(lab, target, 0.5)
+
+    def clear(self, lab: Lab, target: str) -> None:
+        self._shape(lab, target, 1)
+
+    def _shape(self, lab: Lab, target: str, part: float) -> None:
+        words = shape(lab.site.contract.network.fabric, part)
+        lab.host(target).run(["tc", "qdisc", "replace", "dev", PORT, "root", *words])
+
+
+@dataclass(frozen=True)
 class SlowLink(Fault):
     """Traffic between two hosts alone is policed: neither host is slow towards others."""
 
@@ -51,21 +69,66 @@ class SlowLink(Fault):
         lab.host(target).run("nft delete table ip labfault 2>/dev/null || true")
 
 
+@dataclass(frozen=True)
+class WrongVlan(Fault):
+    """An access port: its switch announces another VLAN. A tagged one: its VLAN device has another id."""
+
+    def inject(self, lab: Lab, target: str) -> None:
+        self._move(lab, target, 2 * lab.site.contract.network.fabric.vlan_id)
+
+    def clear(self, lab: Lab, target: str) -> None:
+        self._move(lab, target, lab.site.contract.network.fabric.vlan_id)
+
+    def _move(self, lab: Lab, target: str, number: int) -> None:
+        fabric, host, lldp = lab.site.contract.network.fabric, lab.host(target), "/var/lib/lab-fabric/lldp.json"
+        if fabric.vlan_mode == "tagged":
+            device = f"{PORT}.{fabric.vlan_id}"
+            host.run(f"ip link delete {device}; ip link add link {PORT} name {device} type vlan id {number}")
+        else:
+            host.write(lldp, re.sub(r'"vlan": *\d+', f'"vlan": {number}', host.read(lldp)))
+
+
+@dataclass(frozen=True)
+class Netem(Fault):
+    """The target's switch port delivers as `netem` says; `{rate}` stands for a quarter of the lab's rate."""
+
+    words: str = ""
+
+    def inject(self, lab: Lab, target: str) -> None:
+        rate = shape(lab.site.contract.network.fabric, 0.25)[2]
+        words = self.words.replace("{rate}", rate).split()
+        lab.fabric.run(["tc", "qdisc", "replace", "dev", lab.port(target), "root", "netem", *words])
+
+    def clear(self, lab: Lab, target: str) -> None:
+        words = shape(lab.site.contract.network.fabric)
+        lab.fabric.run(["tc", "qdisc", "replace", "dev", lab.port(target), "root", *words])
+
+
+def _kernel_offers(module: str) -> bool:
+    """Whether the running kernel has a module, loaded or on disk."""
+    try:
+        on_disk = Path("/lib/modules", os.uname().release, "modules.dep").read_text()
+    except OSError:
+        on_disk = ""
+    return Path("/sys/module", module).exists() or f"/{module}.ko" in on_disk
+
+
 BANDWIDTH = (Expect("pair-bandwidth", PAIRS), Expect("fabric-errors", "{host}*", required=False))
 
 FAULTS: tuple[Fault, ...] = (
     sysfs_fault("link-speed-25g", "the link came up at 25 Gb/s", "link", f"{NET}/speed", "25000"),
     sysfs_fault("link-half-duplex", "the link runs half duplex", "link", f"{NET}/duplex", "half"),
     sysfs_fault("link-flaps", "the link flaps", "link", f"{NET}/carrier_changes", "57"),
-    CommandFault("mtu-1500", "one node has MTU 1500", (Expect("mtu", "{host}*"), Expect("jumbo-path", PAIRS)),
+    CommandFault("mtu-1500", "one node has MTU 1500",
+                 (Expect("mtu", "{host}*"), Expect("jumbo-path", PAIRS),
+                  Expect("pair-bandwidth", PAIRS, required=False)),
                  inject_command=f"ip link set {PORT} mtu 1500", clear_command=f"ip link set {PORT} mtu 9000",
                  alone=True),
     SwitchFault("switch-port-mtu-1500", "one switch port drops jumbo frames",
                 (Expect("jumbo-path", PAIRS), Expect("pair-bandwidth", PAIRS, required=False),
                  Expect("fabric-errors", "*", required=False)), alone=True,
                 inject_command="ip link set {port} mtu 1500", clear_command="ip link set {port} mtu 9000"),
-    FileFault("wrong-vlan", "the switch port is in another VLAN", (Expect("vlan", "{host}*"),),
-              path="/var/lib/lab-fabric/lldp.json", change=lambda text: text.replace("100", "200")),
+    WrongVlan("wrong-vlan", "the port is in another VLAN", (Expect("vlan", "{host}*"),)),
     sysfs_fault("rdma-port-down", "the RDMA port is down", "rdma-device", f"{IB}/state", "1: DOWN"),
     sysfs_fault("rdma-gid-v1-only", "there is no RoCE v2 GID", "rdma-device", f"{IB}/gid_attrs/types/1", "IB/RoCE v1"),
     sysfs_fault("rdma-mtu-1024", "the RDMA MTU is 1024", "rdma-device", f"{IB}/lab_active_mtu", "1024"),
@@ -86,9 +149,7 @@ FAULTS: tuple[Fault, ...] = (
         clear_command=f"systemctl stop lab-fault-errors; [ ! -e /run/lab-fault-errors ] || "
                       f"cat /run/lab-fault-errors > {IB}/hw_counters/out_of_sequence",
     ),
-    CommandFault("node-half-rate", "one node reaches half the rate", BANDWIDTH, alone=True, target="gpu-node-05",
-                 inject_command=f"tc qdisc replace dev {PORT} root tbf rate 100mbit burst 256kb latency 50ms",
-                 clear_command=f"tc qdisc replace dev {PORT} root tbf rate 200mbit burst 256kb latency 50ms"),
+    HalfRate("node-half-rate", "one node reaches half the rate", BANDWIDTH, alone=True, target="gpu-node-05"),
     SlowLink("link-slow", "one path between two nodes loses packets",
              (Expect("pair-bandwidth", "*{host}*gpu-node-06*"), Expect("fabric-errors", "{host}*", required=False)),
              alone=True),
@@ -99,3 +160,11 @@ FAULTS: tuple[Fault, ...] = (
                                 "tcp sport 5201-5232 numgen inc mod 20 == 0 drop",
                  clear_command="nft delete table ip labfault 2>/dev/null || true"),
 )
+
+if _kernel_offers("sch_netem"):
+    FAULTS += (
+        Netem("netem-doubles", "the switch delivers every packet twice", (Expect("reachability", "{host}"),),
+              alone=True, words="duplicate 100%"),
+        Netem("netem-slow", "the switch delivers at a quarter of the rate, and late", BANDWIDTH, alone=True,
+              words="delay 5ms rate {rate}"),
+    )
