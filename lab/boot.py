@@ -26,7 +26,7 @@ def boot(home: Path, rootfs: Path, host: Host, index: int, hosts_file: str, key:
     shutil.rmtree(base, ignore_errors=True)
     for name in ("up", "work", "root", "sys-lower", "sys-work", "containerd", "kubelet"):
         (base / name).mkdir(parents=True)
-    simulated_tree(host.name, index, base / "hardware")
+    simulated_tree(host.name, host.address, index, base / "hardware")
     _personalise(base / "up", host, hosts_file, key)
     for state in ("gpu", "fabric"):
         if (base / "hardware" / f"{state}-state").is_dir():

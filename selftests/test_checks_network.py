@@ -78,7 +78,7 @@ DEFECTS: list[tuple[str, Break, str]] = [
     ("rdma-device", on_rdma(link_layer="InfiniBand"), "measured InfiniBand"),
     ("rdma-device", on_rdma(active_mtu=1024), "active_mtu: measured 1024"),
     ("rdma-device", only_roce_v1, "IB/RoCE v1"),
-    ("rdma-device", on_rdma(gids=[]), f"kinds of GID on {FABRIC.interface}: none"),
+    ("rdma-device", on_rdma(gids=[]), f"kinds of GID of this address on {FABRIC.interface}: none"),
     ("rdma-device", lambda s: s["rdma"]["devices"].clear(), "found none, contracted mlx5_0"),
     ("roce-qos", lambda s: s["qos"].update(trust="pcp"), "trust: measured pcp"),
     ("roce-qos", lambda s: s["qos"].update(pfc_enabled=[]), "missing: 3"),

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dest = tmp_path_factory.mktemp("tree")
-    simulated_tree("gpu-node-03", 2, dest)
+    simulated_tree("gpu-node-03", "10.100.0.103", 2, dest)
     return dest
 
 
@@ -54,7 +54,8 @@ def test_gpus_and_fabric_port_sit_where_the_contract_has_them(tree: Path) -> Non
     assert int(value(tree, f"{net}/device/numa_node")) == contract.gpu.topology.fabric_numa_node
     port = f"devices/virtual/net/{contract.network.fabric.interface}"
     assert int(value(tree, f"{port}/speed")) == contract.network.fabric.speed_mbps
-    assert value(tree, f"{net}/ports/1/gid_attrs/types/1") == contract.network.rdma.gid_type
+    assert value(tree, f"{net}/ports/1/gid_attrs/types/3") == contract.network.rdma.gid_type
+    assert value(tree, f"{net}/ports/1/gids/3").endswith(":ffff:0a64:0067")
 
 
 def test_as_delivered_nothing_is_tuned(tree: Path) -> None:
@@ -95,7 +96,7 @@ def test_no_two_gpus_of_the_cluster_are_alike() -> None:
 
 
 def test_a_host_without_gpus(tmp_path: Path) -> None:
-    simulated_tree("k8s-cp-01", 8, tmp_path)
+    simulated_tree("k8s-cp-01", "10.100.0.100", 8, tmp_path)
     assert not (tmp_path / "gpu-state").exists()
     vendors = {(path / "vendor").read_text().strip() for path in (tmp_path / "sys/bus/pci/devices").iterdir()}
     assert "0x10de" not in vendors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from acceptance.checks import check
@@ -34,9 +35,11 @@ def test_rdma_device(node: NodeFacts, contract: Contract, findings: Findings) ->
     findings.equal("link layer", measured=port.link_layer, required="Ethernet")
     findings.equal("active_mtu", measured=port.active_mtu, required=wanted.active_mtu, unit="bytes",
                    reason=node.rdma.errors.get("active_mtu", ""))
-    kinds = sorted({gid.type for gid in port.gids if gid.ndev == fabric.interface})
-    findings.equal(f"a {wanted.gid_type} GID is there", measured=wanted.gid_type in kinds, required=True,
-                   reason=f"kinds of GID on {fabric.interface}: {', '.join(kinds) or 'none'}")
+    packed = IPv4Address(node.address).packed.hex()  # a GID holds an IPv4 address in its last four bytes
+    ending = f":ffff:{packed[:4]}:{packed[4:]}"
+    kinds = sorted({gid.type for gid in port.gids if gid.ndev == fabric.interface and gid.gid.endswith(ending)})
+    findings.equal(f"a {wanted.gid_type} GID carries {node.address}", measured=wanted.gid_type in kinds, required=True,
+                   reason=f"kinds of GID of this address on {fabric.interface}: {', '.join(kinds) or 'none'}")
 
 
 @check("roce-qos", phase=2, layer="networking", area="infra", hosts="gpu_nodes", daily=True,

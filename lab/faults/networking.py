@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.faults.base import NET, CommandFault, Expect, Fault, FileFault
 from lab.hosts import Lab
-from lab.network import PORT, shape
+from lab.network import LIMIT_OF_RATE, PORT, shape
 
 IB = "/sys/class/infiniband/mlx5_0/ports/1"
 PAIRS = "*{host}*"
@@ -57,13 +57,12 @@ class SlowLink(Fault):
     peer: str = "gpu-node-06"
 
     def inject(self, lab: Lab, target: str) -> None:
-        address = lab.address(self.peer)
+        fabric = lab.site.contract.network.fabric
+        limit = f"limit rate over {0.4 * fabric.pair_min_gbps / LIMIT_OF_RATE * 1e6 / 8:.0f} kbytes/second drop"
+        to_peer = f"nft add rule ip labfault out ip daddr {lab.address(self.peer)} tcp"
         lab.host(target).run(
             "nft add table ip labfault && nft add chain ip labfault out '{ type filter hook output priority 0; }' && "
-            f"nft add rule ip labfault out ip daddr {address} tcp sport 5201-5232 "
-            "numgen inc mod 100 '<' 4 drop && "
-            f"nft add rule ip labfault out ip daddr {address} tcp dport 5201-5232 numgen inc mod 100 '<' 4 drop"
-        )
+            f"{to_peer} sport 5201-5232 {limit} && {to_peer} dport 5201-5232 {limit}")
 
     def clear(self, lab: Lab, target: str) -> None:
         lab.host(target).run("nft delete table ip labfault 2>/dev/null || true")
@@ -130,7 +129,14 @@ FAULTS: tuple[Fault, ...] = (
                 inject_command="ip link set {port} mtu 1500", clear_command="ip link set {port} mtu 9000"),
     WrongVlan("wrong-vlan", "the port is in another VLAN", (Expect("vlan", "{host}*"),)),
     sysfs_fault("rdma-port-down", "the RDMA port is down", "rdma-device", f"{IB}/state", "1: DOWN"),
-    sysfs_fault("rdma-gid-v1-only", "there is no RoCE v2 GID", "rdma-device", f"{IB}/gid_attrs/types/1", "IB/RoCE v1"),
+    CommandFault("rdma-gid-v1-only", "there is no RoCE v2 GID", (Expect("rdma-device", "{host}*"),),
+                 inject_command=f"for i in 1 3; do echo 'IB/RoCE v1' > {IB}/gid_attrs/types/$i; done",
+                 clear_command=f"for i in 1 3; do echo 'RoCE v2' > {IB}/gid_attrs/types/$i; done"),
+    CommandFault("rdma-gid-without-address", "the fabric port's address is in no GID",
+                 (Expect("rdma-device", "{host}*"),),
+                 inject_command=f"cd {IB}/gids && cat 3 > /run/lab-gid && cat 0 > 2 && cat 0 > 3",
+                 clear_command=f"[ ! -e /run/lab-gid ] || {{ cd {IB}/gids && cat /run/lab-gid > 2 && "
+                               "cat /run/lab-gid > 3; }"),
     sysfs_fault("rdma-mtu-1024", "the RDMA MTU is 1024", "rdma-device", f"{IB}/lab_active_mtu", "1024"),
     sysfs_fault("rdma-infiniband", "the port's link layer is InfiniBand", "rdma-device", f"{IB}/link_layer",
                 "InfiniBand"),
@@ -150,7 +156,7 @@ FAULTS: tuple[Fault, ...] = (
                       f"cat /run/lab-fault-errors > {IB}/hw_counters/out_of_sequence",
     ),
     HalfRate("node-half-rate", "one node reaches half the rate", BANDWIDTH, alone=True, target="gpu-node-05"),
-    SlowLink("link-slow", "one path between two nodes loses packets",
+    SlowLink("link-slow", "one path between two nodes carries less than half",
              (Expect("pair-bandwidth", "*{host}*gpu-node-06*"), Expect("fabric-errors", "{host}*", required=False)),
              alone=True),
     CommandFault("packet-loss", "one node loses every twentieth packet of the bandwidth run", BANDWIDTH, alone=True,

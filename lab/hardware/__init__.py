@@ -24,8 +24,8 @@ def has_gpus(host: str) -> bool:
     return host.startswith("gpu-")
 
 
-def simulated_tree(host: str, index: int, dest: Path) -> None:
-    """Write what host number `index` shows, as delivered, into folders of `dest`.
+def simulated_tree(host: str, address: str, index: int, dest: Path) -> None:
+    """Write what host number `index` at an IPv4 address shows, as delivered, into folders of `dest`.
 
     sys: upper layer of an overlay over a mounted sysfs. proc: files to be bind-mounted over those of the same path
     below /proc. kmsg: the file that is /dev/kmsg. gpu-state/state.ini (GPU servers only): /var/lib/lab-gpu.
@@ -39,7 +39,7 @@ def simulated_tree(host: str, index: int, dest: Path) -> None:
         sys.hide(folder)
     for device in server.devices(with_gpus):
         pci.write_device(sys, device)
-    fabric.write_port(sys, host)
+    fabric.write_port(sys, host, address)
     server.write_disks(sys, host)
     server.write_modules(sys, with_gpus)
     _write_proc(Tree(dest / "proc"), with_gpus)

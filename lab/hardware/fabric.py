@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from ipaddress import IPv4Address
 
 from lab.hardware.pci import device_folder, fabric_port
 from lab.hardware.tree import Tree
@@ -38,7 +39,7 @@ def _guid(host: str) -> str:
     return f"b83f:d203:00{digest[:2]}:{digest[2:6]}"
 
 
-def write_port(tree: Tree, host: str) -> None:
+def write_port(tree: Tree, host: str, address: str) -> None:
     """What ethtool, ibv_devinfo and the mlx5 driver's folders tell. ECN is off, as the driver leaves it."""
     net = f"devices/virtual/net/{INTERFACE}"
     tree.texts(net, {"speed": 100000, "duplex": "full"})
@@ -46,10 +47,10 @@ def write_port(tree: Tree, host: str) -> None:
     tree.link(f"{device_folder(fabric_port())}/net/{INTERFACE}", net)
     for role in ("roce_np", "roce_rp"):
         tree.texts(f"{net}/ecn/{role}/enable", {str(priority): 0 for priority in range(PRIORITIES)})
-    _write_rdma(tree, host)
+    _write_rdma(tree, host, address)
 
 
-def _write_rdma(tree: Tree, host: str) -> None:
+def _write_rdma(tree: Tree, host: str, address: str) -> None:
     folder = f"{device_folder(fabric_port())}/infiniband/{RDMA_DEVICE}"
     tree.texts(folder, {
         "node_type": "1: CA",
@@ -75,16 +76,19 @@ def _write_rdma(tree: Tree, host: str) -> None:
     })
     tree.texts(f"{port}/counters", dict.fromkeys(COUNTERS, 0))
     tree.texts(f"{port}/hw_counters", {**dict.fromkeys(HW_COUNTERS, 0), "lifespan": 10})
-    _write_gids(tree, port, host)
+    _write_gids(tree, port, host, address)
 
 
-def _write_gids(tree: Tree, port: str, host: str) -> None:
-    """One address, once as RoCE v1 and once as v2; empty entries have no type, and their files cannot be read."""
-    gid = f"fe80:0000:0000:0000:{_guid(host)}"
+def _write_gids(tree: Tree, port: str, host: str, address: str) -> None:
+    """The link-local and the IPv4 address, each once as RoCE v1 and once as v2; empty entries have no type, and their
+    files cannot be read."""
+    local = f"fe80:0000:0000:0000:{_guid(host)}"
+    packed = IPv4Address(address).packed.hex()
+    ipv4 = f"0000:0000:0000:0000:0000:ffff:{packed[:4]}:{packed[4:]}"
     for index in range(GIDS_SHOWN):
-        tree.text(f"{port}/gids/{index}", gid if index < 2 else NO_GID)
-    tree.texts(f"{port}/gid_attrs/types", {"0": "IB/RoCE v1", "1": "RoCE v2"})
-    tree.texts(f"{port}/gid_attrs/ndevs", {"0": INTERFACE, "1": INTERFACE})
+        tree.text(f"{port}/gids/{index}", (local, local, ipv4, ipv4)[index] if index < 4 else NO_GID)
+    tree.texts(f"{port}/gid_attrs/types", {str(i): ("IB/RoCE v1", "RoCE v2")[i % 2] for i in range(4)})
+    tree.texts(f"{port}/gid_attrs/ndevs", dict.fromkeys("0123", INTERFACE))
 
 
 def write_tool_state(tree: Tree, index: int) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -34,8 +36,44 @@ def run_lab() -> int:
     machine = Machine(place, work, image.checkout(work, {"job": (JOBS / "lab.sh").read_text()}))
     with running([machine], LAB_DEADLINE_S, say):
         pass
-    machine.files(work)
-    return int((work / "vm" / "exit-code").read_text())
+    return machine.verdict(work)
+
+
+def run_rdma() -> int:
+    """Two machines with soft RoCE between them, the first also the operator's; the exit code."""
+    place, work = image.prepare(), _work("rdma")
+    say("RDMA between two machines, about 10 minutes")
+    keys = _keys(work)
+    machines = []
+    ports = [_free_port() for _ in range(2)]
+    for number, job in ((1, "rdma-operator.sh"), (2, "rdma-peer.sh")):
+        folder = work / f"machine-{number}"
+        folder.mkdir()
+        files = {**keys, "job": (JOBS / job).read_text(), "setup": (JOBS / "rdma-setup.sh").read_text()}
+        network = [word for index, port in enumerate(ports) for word in (
+            "-netdev", f"socket,id=n{index},{'listen' if number == 1 else 'connect'}=127.0.0.1:{port}",
+            "-device", f"virtio-net-pci,netdev=n{index},mac=52:54:00:00:0{index}:0{number}")]
+        machines.append(Machine(place, folder, image.checkout(folder, files), memory_mib=1536, network=tuple(network)))
+    with running(machines, RDMA_DEADLINE_S, say):
+        pass
+    return machines[0].verdict(work)
+
+
+def _keys(work: Path) -> dict[str, str]:
+    """The operator's key pair, the host key of both machines, and the host key pinned."""
+    for name in ("operator_key", "host_key"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(work / name)], check=True)
+    kind, blob, *_ = (work / "host_key.pub").read_text().split()
+    return {
+        "operator_key": (work / "operator_key").read_text(), "operator.pub": (work / "operator_key.pub").read_text(),
+        "host_key": (work / "host_key").read_text(),
+        "known_hosts": "".join(f"10.99.1.{n},rdma-node-0{n} {kind} {blob}\n" for n in (1, 2)),
+    }
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def _work(name: str) -> Path:
@@ -45,7 +83,7 @@ def _work(name: str) -> Path:
     return work
 
 
-PARTS = {"lab": run_lab}
+PARTS = {"lab": run_lab, "rdma": run_rdma}
 
 
 def main(arguments: list[str]) -> int:

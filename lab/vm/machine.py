@@ -56,12 +56,13 @@ class Machine:
                 self.process.kill()
         self.process.wait()
 
-    def files(self, target: Path) -> None:
-        """Unpack what the job wrote to its result disk, a tar archive. Raises LabError when there is none."""
+    def verdict(self, target: Path) -> int:
+        """Unpack what the job wrote to its result disk, a tar archive, and return its exit code. Raises LabError."""
         try:
             with tarfile.open(self.result, "r:") as archive:
                 archive.extractall(target, filter="data")
-        except tarfile.ReadError:
+            return int((target / "vm" / "exit-code").read_text())
+        except (tarfile.ReadError, OSError, ValueError):
             raise LabError(f"the machine left no result; see {self.work / 'console.log'}") from None
 
 
