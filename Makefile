@@ -20,7 +20,7 @@ setup: $(VENV)/.installed ## install what is missing: Debian packages and the Py
 .PHONY: lint
 lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff check .
-	$(BIN)/mypy acceptance lab selftests tests_infra tests_gpu tests_security
+	$(BIN)/mypy acceptance bench lab selftests tests_infra tests_gpu tests_security
 
 .PHONY: test
 test: lint ## everything that proves the project
@@ -45,3 +45,7 @@ accept: deploy ## lab, playbooks, the gates of phases 1 and 2, the report
 .PHONY: prove
 prove: deploy ## inject every fault; the table fault × check goes to reports/prove/
 	$(BIN)/python -m lab.prove
+
+.PHONY: bench
+bench: deploy ## facts and collection timed against pytest-testinfra and Ansible; the table goes to reports/bench/
+	$(LAB) run $(BIN)/python -m bench

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from acceptance.collect import Session
 
 LAYERS = ("prerequisites", "networking", "security", "compute", "monitoring", "kubernetes", "mlops", "acceptance")
-AREAS = ("infra", "gpu", "k8s", "security", "mlops")
+AREAS = ("infra", "gpu", "k8s", "security", "mlops", "site")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -31,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"acceptance: {error.filename or 'error'}: {error.strerror or error}; expected a place that can be read "
+              "and written", file=sys.stderr)
+        return 4
 
 
 class _Parser(argparse.ArgumentParser):
@@ -142,7 +146,8 @@ def _report(options: argparse.Namespace) -> int:
 def _schema(options: argparse.Namespace) -> int:
     from acceptance.site.contract import Contract
 
-    text = json.dumps(Contract.model_json_schema(by_alias=True), indent=1) + "\n"
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Contract.model_json_schema(by_alias=True)
+    text = json.dumps(schema, indent=1) + "\n"
     if options.write is None:
         print(text, end="")
     else:

@@ -105,7 +105,7 @@ def read_evidence(path: Path) -> Evidence:
     for number, line in enumerate(lines, start=1):
         try:
             records.append(_record(json.loads(line)))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise WrongUse(f"{path}: line {number} is damaged ({error}); the evidence cannot be judged") from None
     return Evidence(tuple(records), torn=bool(rest))
 

@@ -38,18 +38,22 @@ class Judgement:
 def build_cluster(site: Site, evidence: Evidence) -> Cluster:
     """Facts of every host of the site: of its last record by the facts collector, or the reason why there are none."""
     nodes = {}
-    failed = next((r.document["error"] for r in evidence.of("facts", CLUSTER)), None)
+    failed = next((str(r.document["error"]) for r in evidence.of("facts", CLUSTER)
+                   if isinstance(r.document, dict) and "error" in r.document), None)
     for host in site.hosts:
         records = evidence.of("facts", host.name)
-        document, reason, id = None, failed or "nothing was recorded for this host", ""
+        document: dict[str, Any] | None = None
+        reason: str | None = failed or "nothing was recorded for this host"
+        id = ""
         if records:
-            last = records[-1]
-            document, reason, id = last.document, None, last.id
+            last, id = records[-1], records[-1].id
+            answer = last.document if isinstance(last.document, dict) else {}
             if last.outcome is not None and not last.outcome.ok:
-                document, reason = None, last.outcome.reason()
-            elif document is None or "error" in document:
-                reason = (document or {}).get("error") or "the answer could not be understood"
-                document = None
+                reason = last.outcome.reason()
+            elif not answer or "error" in answer:
+                reason = str(answer.get("error") or "the answer could not be understood")
+            else:
+                document, reason = answer, None
         nodes[host.name] = NodeFacts.from_document(host.name, host.groups, host.address, document, reason, id)
     return Cluster(nodes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,13 @@ from acceptance.collect import run_collectors
 from acceptance.errors import WrongUse
 from acceptance.evidence import Evidence, Recorder, read_evidence
 from acceptance.facts import Cluster
+from acceptance.findings import Verdict
 from acceptance.judge import Judgement, build_cluster, judge
 from acceptance.model import RunReport, load_run
-from acceptance.run import RunFolder
+from acceptance.run import PlannedItem, RunFolder
 from acceptance.site.load import Site
 from acceptance.transport.local import LocalShell
+from acceptance.transport.recorded import Answers, LiveAnswers, RecordedAnswers
 from acceptance.transport.ssh import SshShell, check_key_file
 
 if TYPE_CHECKING:
@@ -26,10 +29,15 @@ if TYPE_CHECKING:
     from acceptance.plugin import CheckItem
     from acceptance.terminal import Progress
 
+SITE_COLLECTOR = "testinfra"  # what the site's own tests record
+
 
 @dataclass
 class LiveRun:
-    """A run under way. `source` is the recorded run that is judged again, if any."""
+    """A run under way. `source` is the recorded run that is judged again, if any.
+
+    `answers` serve the site's own tests, which ask while they run; so the shell stays open until the run's end.
+    """
 
     site: Site
     folder: RunFolder
@@ -37,9 +45,12 @@ class LiveRun:
     evidence: Evidence = field(default_factory=lambda: Evidence(()))
     cluster: Cluster | None = None
     report: RunReport | None = None
+    answers: Answers | None = None
+    _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @classmethod
-    def start(cls, site: Site, config: pytest.Config, planned: Sequence[CheckItem], progress: Progress) -> LiveRun:
+    def start(cls, site: Site, config: pytest.Config, planned: Sequence[PlannedItem], progress: Progress,
+              left_out: Sequence[PlannedItem] = ()) -> LiveRun:
         """Check what the user gave, then make the run folder. Raises WrongUse."""
         del progress
         import acceptance.collectors
@@ -54,9 +65,8 @@ class LiveRun:
             check_key_file(Path(os.path.expanduser(site.contract.ssh.private_key)))
         selection = {"markers": config.option.markexpr, "keyword": config.option.keyword,
                      "read_only": bool(config.option.read_only), "arguments": [str(a) for a in config.args]}
-        pairs = [((item.check.id, item.subject), item.nodeid) for item in planned]
-        folder = RunFolder.create(Path(config.option.report_dir).absolute(), site, pairs, selection,
-                                  str(source) if source else None)
+        folder = RunFolder.create(Path(config.option.report_dir).absolute(), site, planned, selection,
+                                  str(source) if source else None, left_out)
         return cls(site, folder, source)
 
     def collect(self, ids: Sequence[str], progress: Progress) -> None:
@@ -64,13 +74,16 @@ class LiveRun:
         if self.source:
             self.evidence = read_evidence(self.source)
             self.folder.evidence.write_bytes(self.source.read_bytes())
+            self.answers = RecordedAnswers(self.evidence, SITE_COLLECTOR)
         else:
             contract = self.site.contract
-            shell = SshShell(contract.ssh, {host.name: host for host in self.site.hosts})
-            recorder = Recorder(self.folder.evidence, [os.environ.get(contract.ldap.password_env, "")])
-            with contextlib.closing(shell), contextlib.closing(recorder):
-                run_collectors(ids, self.site, shell, LocalShell(), recorder, progress.say)
+            shell = self._open.enter_context(contextlib.closing(
+                SshShell(contract.ssh, {host.name: host for host in self.site.hosts})))
+            recorder = self._open.enter_context(contextlib.closing(
+                Recorder(self.folder.evidence, [os.environ.get(contract.ldap.password_env, "")])))
+            run_collectors(ids, self.site, shell, LocalShell(), recorder, progress.say)
             self.evidence = recorder.evidence()
+            self.answers = LiveAnswers(shell, recorder, SITE_COLLECTOR, contract.ssh.command_timeout_s)
         self.cluster = build_cluster(self.site, self.evidence)
 
     def judge(self, item: CheckItem) -> Judgement:
@@ -80,12 +93,17 @@ class LiveRun:
         self.folder.append(judgement)
         return judgement
 
-    def finish(self, exit_code: int) -> int:
-        """Write the reports; the exit code that the decision asks for."""
+    def finish(self, exit_code: int, failures: int) -> int:
+        """Write the reports; the exit code that the decision asks for.
+
+        `failures` counts pytest's failed tests: when there are more than items that are not PASS, something else in
+        the session failed, and no decision of a gate makes that good.
+        """
         self.report = load_run(self.folder.path)
         code = exit_code
         if exit_code in (0, 1):
-            code = 0 if self.report.passed else 1
+            red = sum(item.verdict not in (Verdict.PASS, Verdict.NOT_RUN) for item in self.report.items)
+            code = 0 if self.report.passed and failures <= red else 1
         self.folder.finish(code)
         self.report = load_run(self.folder.path)
         from acceptance.report import write_reports
@@ -97,4 +115,4 @@ class LiveRun:
 def rerun_command(item: str, config: Any) -> str:
     """The command that runs one item again."""
     site = config.option.site or os.environ.get("ACCEPTANCE_SITE")
-    return f"pytest '{item}'" + (f" --site {site}" if site else "")
+    return shlex.join(["pytest", item, *(["--site", site] if site else [])])

@@ -111,14 +111,18 @@ class RunReport:
 def load_run(folder: Path) -> RunReport:
     """Read a run folder. Items that were planned and not judged are NOT RUN. Raises WrongUse with one line."""
     header = _header(folder)
-    judged = {(line["check"], line["subject"]): line for line in _lines(folder / "findings.jsonl")}
-    items = tuple(
-        _item(header["checks"][plan["check"]], plan, judged.get((plan["check"], plan["subject"])))
-        for plan in header["planned"])
-    gates = tuple(
-        Gate(int(phase), tuple(i for i in items if i.check["phase"] == int(phase)),
-             tuple((check, subject) for check, subject in gate["missing"]))
-        for phase, gate in sorted(header["gates"].items()))
+    try:
+        judged = {(line["check"], line["subject"]): line for line in _lines(folder / "findings.jsonl")}
+        items = tuple(
+            _item(header["checks"][plan["check"]], plan, judged.get((plan["check"], plan["subject"])))
+            for plan in header["planned"])
+        gates = tuple(
+            Gate(int(phase), tuple(i for i in items if i.check["phase"] == int(phase)),
+                 tuple((check, subject) for check, subject in gate["missing"]))
+            for phase, gate in sorted(header["gates"].items()))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise WrongUse(f"{folder}: damaged: run.json or findings.jsonl is not what a run writes: "
+                       f"{type(error).__name__}: {error}") from None
     return RunReport(folder, header, items, gates)
 
 
@@ -142,7 +146,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     *lines, _torn = path.read_text(encoding="utf-8").split("\n")
     try:
         return [json.loads(line) for line in lines]
-    except ValueError:
+    except (ValueError, RecursionError):
         raise WrongUse(f"{path}: damaged: a line is not JSON") from None
 
 

@@ -6,21 +6,27 @@ Does nothing in sessions without checks. Exit codes: 0 accepted (or a partial se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from acceptance.checks import COLLECTORS, Check
 from acceptance.errors import WrongUse
 from acceptance.findings import Verdict, show
+from acceptance.rootdir import misled, restart
 from acceptance.selection import MARKERS, check_expression, load_catalogue, markers_of, subjects_of
 from acceptance.site.load import Site, find_site_file, load_site
 from acceptance.terminal import Progress, failure_text, verdict_lines
 
+if TYPE_CHECKING:
+    from acceptance.site_tests import SiteTest
+
 FUNCTION = "__acceptance_check__"
+HOST_FIXTURE = "_testinfra_host"
 STATE = pytest.StashKey["State"]()
 
 
@@ -34,6 +40,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--evidence", metavar="RUN", help="judge this recorded run again instead of collecting")
     group.addoption("--read-only", action="store_true", help="leave out checks that create objects or load")
     group.addoption("--report-dir", metavar="DIR", default="reports", help="where run folders go; default: reports")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
+    # before anything is captured: the process may be replaced
+    given, folder = early_config.invocation_params.args, early_config.invocation_params.dir
+    right = misled([str(word) for word in given], folder, early_config.inipath)
+    if right is not None:
+        restart([str(word) for word in given], right)
+    return (yield)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,7 +70,8 @@ class State:
 
     site: Site | None = None
     problem: str = ""
-    planned: tuple[CheckItem, ...] = ()
+    planned: tuple[CheckItem | SiteTest, ...] = ()
+    site_tests: list[SiteTest] = field(default_factory=list)  # all that were collected, selected or not
     live: Any = None
 
 
@@ -83,7 +100,7 @@ class CheckItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        return self.path, None, f"{self.check.id} on {self.subject}"
+        return self.path, None, f"{self.check.id} on {show(self.subject)}"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -95,10 +112,49 @@ def pytest_pycollect_makeitem(collector: pytest.Module, name: str, obj: Any) -> 
     site = _site(state, collector.config)
     subjects = subjects_of(check, site) if site else ["cluster"]
     return [
-        CheckItem.from_parent(collector, name=f"{name}[{subject}]" if check.hosts else name, check=check,
+        CheckItem.from_parent(collector, name=f"{name}[{show(subject)}]" if check.hosts else name, check=check,
                               function=obj, subject=subject)
         for subject in subjects
     ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, None, None]:
+    if HOST_FIXTURE not in metafunc.fixturenames:
+        return (yield)
+    from acceptance import site_tests
+
+    if not site_tests.concerns(metafunc):
+        return (yield)
+    state = metafunc.config.stash.setdefault(STATE, State())
+    hosts = None
+    try:
+        hosts = site_tests.hosts_of(metafunc, _site(state, metafunc.config))
+    except WrongUse as error:
+        state.problem = state.problem or str(error)
+    with site_tests.as_option(metafunc.config, hosts):
+        return (yield)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    state = item.config.stash.get(STATE, None)
+    if state is None or HOST_FIXTURE not in getattr(item, "fixturenames", ()):
+        return
+    from acceptance.site_tests import site_test_of
+
+    try:
+        test = site_test_of(item)
+    except WrongUse as error:
+        state.problem = state.problem or str(error)
+    else:
+        state.site_tests += [test] if test else []
+
+
+def _planned(items: Iterable[pytest.Item], state: State) -> list[CheckItem | SiteTest]:
+    """What of a session this plugin judges: checks, and the site's own tests."""
+    tests = {test.nodeid: test for test in state.site_tests}
+    found = [item if isinstance(item, CheckItem) else tests.get(item.nodeid) for item in items]
+    return [one for one in found if one is not None]
 
 
 def _site(state: State, config: pytest.Config) -> Site | None:
@@ -119,13 +175,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if state.problem or state.site is None:
         raise pytest.UsageError(state.problem or "no contract could be read")
     excluded = state.site.contract.not_measurable
-    selected = [item for item in items if isinstance(item, CheckItem) and item.check.id not in excluded]
-    state.planned = tuple(selected)
-    left_out = [item for item in items if isinstance(item, CheckItem) and (
-        item.check.id in excluded or (config.option.read_only and item.check.intrusive))]
+    planned = _planned(items, state)
+    state.planned = tuple(one for one in planned if one.check.id not in excluded)
+    absent = {one.nodeid for one in planned if one.check.id in excluded
+              or (config.option.read_only and one.check.intrusive)}
+    left_out = [item for item in items if item.nodeid in absent]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+        items[:] = [item for item in items if item.nodeid not in absent]
+    if any(HOST_FIXTURE in getattr(item, "fixturenames", ()) for item in items):
+        _refuse_stray(items)
+
+
+def _refuse_stray(items: Iterable[pytest.Item]) -> None:
+    from acceptance.site_tests import refuse_stray
+
+    try:
+        refuse_stray(items)
+    except WrongUse as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -139,15 +207,44 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     progress = Progress(reporter)
     try:
         assert state.site is not None
-        items = [item for item in session.items if isinstance(item, CheckItem)]
-        state.live = LiveRun.start(state.site, session.config, state.planned, progress)
+        items = _planned(session.items, state)
+        kept = {one.nodeid for one in state.planned}
+        left_out = [test for test in state.site_tests if test.nodeid not in kept
+                    and test.check.id not in state.site.contract.not_measurable]
+        state.live = LiveRun.start(state.site, session.config, state.planned, progress, left_out)
         progress.header(state.site, items, needed(items), state.live.folder.path)
         state.live.collect(needed(items), progress)
     except WrongUse as error:
         raise pytest.UsageError(str(error)) from None
 
 
-def needed(items: Iterable[CheckItem]) -> list[str]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    test = _site_test(item)
+    if test is not None:
+        test.begin(item.config.stash[STATE].live)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[
+    None, pytest.TestReport, pytest.TestReport
+]:
+    report = yield
+    test = _site_test(item)
+    if test is not None:
+        test.note(call, report, item.config)
+    return report
+
+
+def _site_test(item: pytest.Item) -> SiteTest | None:
+    if HOST_FIXTURE not in getattr(item, "fixturenames", ()):
+        return None
+    from acceptance.site_tests import SITE_TEST
+
+    return item.stash.get(SITE_TEST, None)
+
+
+def needed(items: Iterable[CheckItem | SiteTest]) -> list[str]:
     """Collectors that the items need, facts first, then in the order in which checks ask for them."""
     ids = dict.fromkeys(need for item in items for need in item.check.needs)
     unknown = [id for id in ids if id not in COLLECTORS]
@@ -159,9 +256,13 @@ def needed(items: Iterable[CheckItem]) -> list[str]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     state = session.config.stash.get(STATE, None)
+    plugins = session.config.pluginmanager
+    if state is not None and "hypothesis" not in sys.modules and plugins.has_plugin("hypothesispytest"):
+        # no test used it, and its summary would import all of it to say nothing: a third of a second
+        plugins.unregister(name="hypothesispytest")
     if state is None or state.live is None:
         return
-    code = state.live.finish(int(exitstatus))
+    code = state.live.finish(int(exitstatus), session.testsfailed)
     session.exitstatus = code
 
 

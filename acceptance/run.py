@@ -11,14 +11,24 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from acceptance import __version__
-from acceptance.checks import CHECKS
+from acceptance.checks import CHECKS, Check
 from acceptance.errors import WrongUse
 from acceptance.judge import Judgement
-from acceptance.selection import Planned, missing_from_gate
+from acceptance.selection import missing_from_gate
 from acceptance.site.load import Site
+
+
+class PlannedItem(Protocol):
+    """What a run is about to judge: a check, its subject, and pytest's id of the item."""
+
+    check: Check
+    subject: str
+
+    @property
+    def nodeid(self) -> str: ...
 
 
 @dataclass
@@ -29,9 +39,9 @@ class RunFolder:
     header: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def create(cls, reports: Path, site: Site, planned: Sequence[tuple[Planned, str]], selection: dict[str, Any],
-               evidence_source: str | None) -> RunFolder:
-        """Make the folder and write run.json. `planned` pairs (check, subject) with the pytest node id."""
+    def create(cls, reports: Path, site: Site, planned: Sequence[PlannedItem], selection: dict[str, Any],
+               evidence_source: str | None, left_out: Sequence[PlannedItem] = ()) -> RunFolder:
+        """Make the folder and write run.json. `left_out`: tests that are in no catalogue and were not selected."""
         now = datetime.now(UTC)
         run_id = f"{now:%Y%m%dT%H%M%SZ}-{site.contract.site.name}-{secrets.token_hex(3)}"
         path = reports / run_id
@@ -39,24 +49,26 @@ class RunFolder:
             path.mkdir(parents=True)
         except OSError as error:
             raise WrongUse(f"--report-dir {reports}: cannot be written: {error.strerror}") from None
-        items = [item for item, _ in planned]
-        phases = sorted({CHECKS[check].phase for check, _ in items})
+        items = [(item.check.id, item.subject) for item in planned]
+        checks = CHECKS | {item.check.id: item.check for item in planned}
+        phases = sorted({item.check.phase for item in planned})
         folder = cls(path, {
             "run_id": run_id, "site": site.contract.site.model_dump(), "site_file": str(site.path),
             "contract_digest": site.digest, "contract": site.contract.model_dump(mode="json", by_alias=True),
             "hosts": [asdict(host) for host in site.hosts], "selection": selection,
             "started": now.isoformat(timespec="seconds"), "finished": None, "version": __version__,
             "environment": {"python": platform.python_version(), "operator": platform.node(), "argv": sys.argv[1:]},
-            "planned": [{"check": check, "subject": subject, "item": node} for (check, subject), node in planned],
-            "gates": {str(p): {"missing": missing_from_gate(p, items, site)} for p in phases},
-            "checks": {id: asdict(check) for id, check in CHECKS.items() if check.phase in phases},
+            "planned": [{"check": i.check.id, "subject": i.subject, "item": i.nodeid} for i in planned],
+            "gates": {str(p): {"missing": missing_from_gate(p, items, site) + [
+                (item.check.id, item.subject) for item in left_out if item.check.phase == p]} for p in phases},
+            "checks": {id: asdict(check) for id, check in checks.items() if check.phase in phases},
             "not_measurable": dict(site.contract.not_measurable), "evidence_source": evidence_source,
         })
         folder._write_header()
-        latest = reports / "latest"
-        if latest.is_symlink() or not latest.exists():
-            latest.unlink(missing_ok=True)
-            latest.symlink_to(run_id)
+        latest, new = reports / "latest", reports / f".latest-{run_id}"
+        if latest.is_symlink() or not latest.exists():  # replaced in one step: two runs may begin at once
+            new.symlink_to(run_id)
+            new.replace(latest)
         return folder
 
     @property

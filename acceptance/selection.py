@@ -24,7 +24,9 @@ Planned = tuple[str, str]  # check id, subject
 
 
 def check_expression(expression: str, known: Iterable[str]) -> None:
-    """Raises WrongUse when a marker expression names a marker that nobody registered."""
+    """Raises WrongUse when a marker expression is no expression or names a marker that nobody registered."""
+    from _pytest.mark.expression import Expression
+
     names = set(known)
     for word in re.findall(r"[^\s()]+", expression):
         name = word.split("(")[0]
@@ -33,6 +35,11 @@ def check_expression(expression: str, known: Iterable[str]) -> None:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(MARKERS))}"
         raise WrongUse(f"-m {expression!r}: unknown marker {name!r}{hint}")
+    if expression.strip():
+        try:
+            Expression.compile(expression)
+        except SyntaxError as error:
+            raise WrongUse(f"-m {expression!r}: {error.msg}; expected marker names joined by and, or, not") from None
 
 
 def markers_of(check: Check) -> list[str]:

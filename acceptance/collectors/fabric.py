@@ -83,8 +83,9 @@ def rdma_bandwidth(session: Session) -> None:
     def perftest(node: Host, *more: str) -> list[str]:
         script = _GID_SCRIPT.replace("DEVICE", contract.network.rdma.device).replace("ADDRESS", node.address)
         rdma = contract.network.rdma
-        return ["sh", "-c", script, "sh", "-d", rdma.device, "-p", str(port), "-s", "1048576", "-q", "4",
-                "-m", str(rdma.active_mtu), "-D", str(seconds), "-F", "--report_gbits", *more]
+        return ["sh", "-c", script, "sh", "-d", rdma.device, "-p", str(port), "-s", str(rdma.message_bytes),
+                "-q", str(rdma.queue_pairs), "-m", str(rdma.active_mtu), "-D", str(seconds), "-F",
+                "--report_gbits", *more]
 
     def measure(source: Host, target: Host) -> None:
         for sender, receiver in ((source, target), (target, source)):

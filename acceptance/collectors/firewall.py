@@ -20,7 +20,7 @@ from acceptance.site.contract import Contract
 from acceptance.site.inventory import Host
 
 OPERATOR = "operator"
-COMMAND = ("python3", "-")  # with no further word: the sudoers file of the checks permits just this
+COMMAND = ("python3", "-I", "-")  # with no further word: the sudoers file of the checks permits just this
 LIFE_S = 60
 CONNECT_S = 2.0
 STEP_S = 15.0  # one host that hangs must not use up the time in which the others are judged

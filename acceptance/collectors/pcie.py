@@ -22,7 +22,7 @@ def collect(session: Session) -> None:
 
     def sample(host: Host) -> None:
         for _ in range(SAMPLES):
-            outcome = session.shell.run(host.name, ["python3", "-"], stdin=source, sudo=True,
+            outcome = session.shell.run(host.name, ["python3", "-I", "-"], stdin=source, sudo=True,
                                         deadline_s=min(SAMPLE_S, session.contract.ssh.command_timeout_s))
             session.record(host.name, outcome=None if outcome.ok else outcome, document=_document(outcome.stdout))
             if not outcome.ok:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 _XID = re.compile(r"NVRM: Xid \(PCI:(?P<pci>[0-9a-fA-F:.]+)\): (?P<number>\d+)\b")
+_ADDRESS = re.compile(r"([0-9a-fA-F]{1,8}):([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})(?:\.[0-9a-fA-F])?")
 _KINDS = (
     ("machine check", re.compile(r"\[Hardware Error\]|Machine check events? logged|Machine check exception", re.I)),
     ("PCIe AER error", re.compile(r"\bAER:.*\berror\b|PCIe Bus Error", re.I)),
@@ -39,8 +40,14 @@ def find_trouble(text: str) -> Trouble | None:
 
 
 def same_pci_device(one: str, other: str) -> bool:
-    """Whether two addresses name one device, such as an Xid's "0000:17:00" and NVML's "00000000:17:00.0"."""
-    def parts(address: str) -> list[int]:
-        return [int(part, 16) for part in address.split(".")[0].split(":")]
+    """Whether two addresses name one device, such as an Xid's "0000:17:00" and NVML's "00000000:17:00.0".
 
-    return parts(one) == parts(other)
+    What is no address names no device.
+    """
+    first, second = _parts(one), _parts(other)
+    return first is not None and first == second
+
+
+def _parts(address: str) -> list[int] | None:
+    found = _ADDRESS.fullmatch(address)
+    return [int(part, 16) for part in found.groups()] if found else None

@@ -1,4 +1,4 @@
-"""Builds the text that is sent to a node: modules from this package and pynvml, packed, and a loader."""
+"""Builds the text that is sent to a node: modules from this package, what they need of pynvml, and a loader."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from acceptance.errors import Unmeasured
+from acceptance.probe.subset import subset, words
 
 PACKAGE = Path(__file__).parent
-HERE_ONLY = {"build.py", "collector.py", "bootstrap.py"}
+HERE_ONLY = {"build.py", "collector.py", "bootstrap.py", "subset.py"}
 
 
 def program(parameters: Mapping[str, Any]) -> bytes:
-    """Source for `python3 -`. The parameters: names, units, fabric_interface, sections (None: all)."""
+    """Source for `python3 -I -`. The parameters: names, units, fabric_interface, sections (None: all)."""
     call = f"\n\nrun({_packed()!r}, {json.dumps(dict(parameters))!r})\n"
     return ((PACKAGE / "bootstrap.py").read_text(encoding="utf-8") + call).encode("ascii")
 
@@ -33,10 +34,12 @@ def modules() -> dict[str, tuple[bool, str]]:
         parts = ["acceptance", *file.relative_to(root).with_suffix("").parts]
         package = parts[-1] == "__init__"
         found[".".join(parts[:-1] if package else parts)] = (package, file.read_text(encoding="utf-8"))
-    return found | {"pynvml": (False, _pynvml())}
+    used = words(found["acceptance.probe.sections.gpu"][1])
+    return found | {"pynvml": (False, subset(_pynvml(), used, "NVML_ERROR_"))}
 
 
 def _pynvml() -> str:
+    """The whole of it. Its exceptions are made from all names that begin with NVML_ERROR_."""
     spec = importlib.util.find_spec("pynvml")
     if spec is None or spec.origin is None:
         raise Unmeasured("pynvml is not installed here: pip install nvidia-ml-py")

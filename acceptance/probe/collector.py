@@ -13,7 +13,7 @@ from acceptance.probe.sections import GPU_SECTIONS, SECTIONS
 from acceptance.site.inventory import Host
 from acceptance.transport.shell import Outcome
 
-COMMAND = ("python3", "-")
+COMMAND = ("python3", "-I", "-")  # isolated: nothing in the user's folder or environment is imported, as root at that
 
 
 @collector("facts", purpose="reading all facts of every host", deadline_s=120)
@@ -40,6 +40,7 @@ def parameters(session: Session, host: Host) -> dict[str, Any]:
         "names": [*(other.name for other in session.hosts("all")), *session.contract.time.servers],
         "units": list(dict.fromkeys(session.contract.services.of(host.groups))),
         "fabric_interface": session.contract.network.fabric.interface,
+        "deadline_factor": session.contract.ssh.deadline_factor,
         "sections": [name for name in SECTIONS if has_gpus or name not in GPU_SECTIONS],
     }
 

@@ -63,7 +63,10 @@ class Fabric(Model):
 
 
 class Rdma(Model):
-    """RoCE settings of the fabric port. Priorities are 802.1p priorities, 0 to 7."""
+    """RoCE settings of the fabric port. Priorities are 802.1p priorities, 0 to 7.
+
+    `message_bytes` and `queue_pairs` are how ib_write_bw measures.
+    """
 
     device: str
     active_mtu: Literal[256, 512, 1024, 2048, 4096]
@@ -71,6 +74,8 @@ class Rdma(Model):
     trust: Literal["dscp", "pcp"]
     pfc_priorities: list[Annotated[int, Field(ge=0, le=7)]]
     ecn_priorities: list[Annotated[int, Field(ge=0, le=7)]]
+    message_bytes: Annotated[int, Field(ge=4096)] = 1048576
+    queue_pairs: Annotated[int, Field(ge=1, le=64)] = 4
 
 
 class Network(Model):

@@ -1,4 +1,4 @@
-"""Programs that run on a node: sent to `python3 -` over ssh, standard library only, Python 3.8 or later.
+"""Programs that run on a node: sent to `python3 -I -` over ssh, standard library only, Python 3.8 or later.
 
 Nothing is installed there. Each takes one JSON argument and prints one JSON document.
 """
@@ -22,7 +22,7 @@ def program(name: str) -> bytes:
 
 def command(argument: Any) -> list[str]:
     """The command that runs a program from standard input with its argument."""
-    return ["python3", "-", json.dumps(argument, separators=(",", ":"))]
+    return ["python3", "-I", "-", json.dumps(argument, separators=(",", ":"))]
 
 
 def answer(outcome: Outcome) -> Any:
