@@ -69,7 +69,7 @@ def test_all_bad_is_nobodys_own_fault() -> None:
 
 
 def test_two_nodes_alone_cannot_be_told_apart() -> None:
-    assert named({("n1", "n2"), ("n2", "n1")}, ["n1", "n2"]) == [("link", "n1↔n2")]
+    assert named({("n1", "n2"), ("n2", "n1")}, ["n1", "n2"]) == [("only link", "n1↔n2")]
 
 
 def test_flows_that_were_not_measured_do_not_count() -> None:
@@ -87,3 +87,9 @@ def test_every_bad_flow_is_explained(bad: set[tuple[str, str]]) -> None:
             s.kind == "fabric" or s.subject in links or (s.kind in ("node", "sending") and s.subject == source)
             or (s.kind in ("node", "receiving") and s.subject == target) for s in found
         )
+
+
+def test_of_two_nodes_nobody_knows_which_one_it_is() -> None:
+    [only] = suspects({("a", "b"): False, ("b", "a"): True})
+    assert (only.kind, only.subject) == ("only link", "a→b")
+    assert "others" not in only.sentence()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["node", "sending", "receiving", "link", "fabric"]
+Kind = Literal["node", "sending", "receiving", "link", "only link", "fabric"]
 Flow = tuple[str, str]
 
 
@@ -31,6 +31,7 @@ class Suspect:
             "sending": f"the port of {self.subject} when sending: {share}",
             "receiving": f"the port of {self.subject} when receiving: {share}",
             "link": f"the link {self.subject}, while both nodes do well with others",
+            "only link": f"{self.subject}: either node or what is between them, since no other flow was measured",
             "fabric": f"something that all share: all {self.measured} flows are bad",
         }[self.kind]
 
@@ -82,11 +83,12 @@ def _merge_ports(ports: list[Suspect]) -> list[Suspect]:
 
 def _links(left: set[Flow], good: Mapping[Flow, bool]) -> list[Suspect]:
     found = []
+    kind: Kind = "link" if len({name for pair in good for name in pair}) > 2 else "only link"
     for source, target in sorted(left):
         both = (target, source) in left
         if both and source > target:
             continue
         name = f"{source}↔{target}" if both else f"{source}→{target}"
         measured = sum(1 for pair in ((source, target), (target, source)) if pair in good)
-        found.append(Suspect("link", name, 2 if both else 1, measured))
+        found.append(Suspect(kind, name, 2 if both else 1, measured))
     return found
