@@ -49,3 +49,7 @@ prove: deploy ## inject every fault; the table fault × check goes to reports/pr
 .PHONY: bench
 bench: deploy ## facts and collection timed against pytest-testinfra and Ansible; the table goes to reports/bench/
 	$(LAB) run $(BIN)/python -m bench
+
+.PHONY: test-vm
+test-vm: setup ## the lab on Debian's own kernel, and soft RoCE between two machines, emulated (about an hour)
+	$(BIN)/python -m lab.vm
