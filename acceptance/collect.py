@@ -38,6 +38,10 @@ class Session:
         """The contract."""
         return self.site.contract
 
+    def patient(self, seconds: float) -> float:
+        """A deadline of programs that run on a host, stretched where the contract says that hosts are slow."""
+        return seconds * self.contract.ssh.deadline_factor
+
     def hosts(self, group: str) -> tuple[Host, ...]:
         """Hosts of an inventory group, or all."""
         return self.site.group(group)
@@ -92,7 +96,7 @@ def _run(one: Collector, session: Session) -> str | None:
 
     thread = threading.Thread(target=work, name=f"collect-{one.id}", daemon=True)
     thread.start()
-    deadline_s = one.deadline_s * session.contract.ssh.deadline_factor
+    deadline_s = session.patient(one.deadline_s)
     thread.join(deadline_s)
     if thread.is_alive():
         session.expired.set()

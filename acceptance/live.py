@@ -81,7 +81,8 @@ class LiveRun:
                 SshShell(contract.ssh, {host.name: host for host in self.site.hosts})))
             recorder = self._open.enter_context(contextlib.closing(
                 Recorder(self.folder.evidence, [os.environ.get(contract.ldap.password_env, "")])))
-            run_collectors(ids, self.site, shell, LocalShell(), recorder, progress.say)
+            local = LocalShell(deadline_factor=contract.ssh.deadline_factor)
+            run_collectors(ids, self.site, shell, local, recorder, progress.say)
             self.evidence = recorder.evidence()
             self.answers = LiveAnswers(shell, recorder, SITE_COLLECTOR, contract.ssh.command_timeout_s)
         self.cluster = build_cluster(self.site, self.evidence)

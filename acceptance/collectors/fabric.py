@@ -141,11 +141,12 @@ def _rounds(session: Session, measure: Callable[[Host, Host], None]) -> None:
 def _measure(session: Session, source: Host, target: Host, servers: list[dict[str, Any]],
              batches: list[list[list[str]]], subjects: Sequence[str], batch_s: float) -> None:
     """Servers up on the target, each batch of clients from the source; servers that served nobody are stopped."""
-    life = round(len(batches) * (batch_s + START_S) + 2 * START_S)
+    start_s = session.patient(START_S)
+    life = round(len(batches) * (batch_s + start_s) + 2 * start_s)
     interface = session.contract.network.fabric.interface
     more = session.contract.ssh.command_timeout_s
-    argument = {"start": servers, "life_s": life, "wait_s": START_S, "interface": interface}
-    started = _on(session, target, argument, START_S + more)
+    argument = {"start": servers, "life_s": life, "wait_s": start_s, "interface": interface}
+    started = _on(session, target, argument, start_s + more)
     try:
         groups = _groups(started)
     except ParseError as error:
@@ -155,8 +156,8 @@ def _measure(session: Session, source: Host, target: Host, servers: list[dict[st
         return
     served = False
     try:
-        work = {"run": batches, "deadline_s": batch_s + START_S, "interface": interface}
-        outcome = _on(session, source, work, len(batches) * (batch_s + START_S) + more)
+        work = {"run": batches, "deadline_s": batch_s + start_s, "interface": interface}
+        outcome = _on(session, source, work, len(batches) * (batch_s + start_s) + more)
         try:
             results = answer(outcome)
         except ParseError as error:

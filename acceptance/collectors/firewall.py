@@ -54,14 +54,14 @@ def collect(session: Session) -> None:
 
     def listen(host: Host) -> None:
         argument = {"address": host.address, "ports": judged_ports(session.contract, host.groups)}
-        if _run(session, host, "listen", argument | {"life_s": LIFE_S, "mark": mark}):
+        if _run(session, host, "listen", argument | {"life_s": session.patient(LIFE_S), "mark": mark}):
             up.add(host.name)
 
     def connect(host: Host) -> None:
         argument = {"address": host.address, "ports": judged_ports(session.contract, host.groups)}
         for origin in (OPERATOR, peer_of(host.name, sorted(up))):
             if origin:
-                _run(session, host, "connect", argument | {"timeout_s": CONNECT_S}, origin)
+                _run(session, host, "connect", argument | {"timeout_s": session.patient(CONNECT_S)}, origin)
 
     def stop(host: Host) -> None:
         _run(session, host, "stop_listening", {"mark": mark})

@@ -19,6 +19,7 @@ class Context:
 
     def __init__(self, parameters: dict[str, Any], limit_s: float) -> None:
         self.parameters = parameters
+        self.factor = float(parameters.get("deadline_factor", 1))  # of the limits of single programs
         self.deadline = time.monotonic() + limit_s
         self.environment = dict(os.environ, PATH=PATH, LC_ALL="C", LANG="C")
 
@@ -29,7 +30,7 @@ class Context:
         if program is None:
             raise Unmeasured(f"{name}: command not found")
         # a little before the section's own end, so that the reason names the program
-        limit_s = max(0.1, min(limit_s, self.deadline - time.monotonic() - 0.3))
+        limit_s = max(0.1, min(limit_s * self.factor, self.deadline - time.monotonic() - 0.3))
         process = subprocess.Popen(
             [program, *argv[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=self.environment, cwd="/", start_new_session=False,

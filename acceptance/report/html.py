@@ -2,102 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 
-from acceptance.evidence import Evidence
-from acceptance.findings import Finding, Verdict, show
-from acceptance.model import Item, RunReport
-from acceptance.report.notes import NOTES
+from acceptance.findings import Verdict, show
+from acceptance.model import ACCEPTED, CONDITIONS, REFUSED, Gate, Item, RunReport
+from acceptance.report import tables, wording
+from acceptance.report.notes import NOTES, PHASES
+from acceptance.report.problems import defects, exhibits, problems
+from acceptance.report.tables import Grid, bandwidth_grids, criteria, gpu_rows, heat_map
 
-SYMBOLS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.BLOCKED: "■", Verdict.WAIVED: "~", Verdict.NOT_RUN: "–"}
+__all__ = ["gpu_rows", "render_html"]
+
+BRIEF = 10  # problems on the first page; all of them are told in the engineer's part
+SIGNS = {ACCEPTED: "✓", CONDITIONS: "~", REFUSED: "✗"}
 
 
 def render_html(report: RunReport) -> str:
     """The whole report as one HTML document that needs no network."""
+    header, evidence = report.header, report.evidence
+    order = {host["name"]: at for at, host in enumerate(header["hosts"])}
+    hosts, gpus = tables.host_rows(header["hosts"], tables.nodes(evidence)), gpu_rows(evidence)
+    gpus.sort(key=lambda gpu: (order.get(gpu["host"], len(order)), gpu["index"]))
+    found, rows = problems(report.items), criteria(report.items)
+    return _template().render(
+        report=report, header=header, style=_style(), notes=NOTES, phases=PHASES, signs=SIGNS, brief=BRIEF,
+        lab=header["site"]["environment"] == "lab", problems=found, waived=_with(report.items, Verdict.WAIVED),
+        not_run=criteria(_with(report.items, Verdict.NOT_RUN)), layers=tables.layers(rows),
+        reserved=[row for row in rows if row.verdict is not Verdict.PASS], why=why, order=order,
+        statement=statement(report), defects=defects(found), serials=tables.serial_numbers(hosts, gpus),
+        grids=[heat_map(report.items, list(order), wording.symbol), *_grids(report)], hosts=hosts, gpus=gpus,
+        again=partial(_again, header), ran=wording.ran(header["selection"]),
+        digests=_digests(report.folder), evidence=evidence,
+        cited=tables.cited(evidence, exhibits(found)))
+
+
+@cache
+def _template() -> Template:
     environment = Environment(loader=PackageLoader("acceptance", "report"), undefined=StrictUndefined,
                               autoescape=select_autoescape(["html", "j2"]), trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"show": show, "promised": _promised, "symbol": lambda verdict: SYMBOLS[Verdict(verdict)],
-                            "css": lambda verdict: str(verdict).lower().replace(" ", "-")}
-    style = resources.files("acceptance.report").joinpath("report.css").read_text(encoding="utf-8")
-    return environment.get_template("report.html.j2").render(
-        report=report, header=report.header, style=style, notes=NOTES, criteria=criteria(report.items),
-        attention=[item for item in report.items if item.verdict in (Verdict.FAIL, Verdict.BLOCKED)],
-        not_run=[item for item in report.items if item.verdict is Verdict.NOT_RUN],
-        hosts=[host["name"] for host in report.header["hosts"]], heat=heat_map(report.items),
-        matrix=bandwidth_matrix(report.items), gpus=gpu_rows(report.evidence), evidence=report.evidence,
-    )
+    environment.filters |= {"show": show, "value": wording.value, "symbol": wording.symbol, "css": wording.css,
+                            "names": wording.names, "clip": wording.clip}
+    return environment.get_template("report.html.j2")
 
 
-def criteria(items: Sequence[Item]) -> list[dict[str, Any]]:
-    """One row a check: the worst verdict, how many subjects passed, and what was measured."""
-    rows: dict[str, list[Item]] = {}
-    for item in items:
-        rows.setdefault(item.id, []).append(item)
-    order = [Verdict.FAIL, Verdict.BLOCKED, Verdict.NOT_RUN, Verdict.WAIVED, Verdict.PASS]
-    return [
-        {"check": group[0].check, "items": group, "passed": sum(i.verdict is Verdict.PASS for i in group),
-         "verdict": min((i.verdict for i in group), key=order.index), "measured": _summary(group)}
-        for group in rows.values()]
+@cache
+def _style() -> str:
+    return resources.files("acceptance.report").joinpath("report.css").read_text(encoding="utf-8")
 
 
-def _summary(items: Sequence[Item]) -> list[str]:
-    quantities: dict[str, list[Finding]] = {}
-    for item in items:
-        for finding in item.findings:
-            quantities.setdefault(finding.quantity, []).append(finding)
-    lines = []
-    for quantity, findings in list(quantities.items())[:6]:
-        values = [f.measured for f in findings if f.measured is not None]
-        unit = findings[0].unit
-        if not values:
-            text = "not measured"
-        elif all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-            low, high = min(values), max(values)
-            text = f"{show(low)}{' … ' + show(high) if low != high else ''} {unit}".strip()
-        else:
-            distinct = list(dict.fromkeys(show(v) for v in values))
-            text = distinct[0] if len(distinct) == 1 else f"{len(distinct)} different values"
-        lines.append(f"{quantity}: {text[:90]}")
-    return lines
+def _with(items: Sequence[Item], verdict: Verdict) -> list[Item]:
+    return [item for item in items if item.verdict is verdict]
 
 
-def _promised(finding: Finding) -> str:
-    if not finding.relation:
-        return "–"
-    return f"{finding.relation} {show(finding.required)} {finding.unit}".strip()
+def why(gate: Gate) -> str:
+    """One sentence for the decision of a gate."""
+    musts = criteria([item for item in gate.items if item.check["level"] == "must"])
+    held = sum(row.verdict is Verdict.PASS for row in musts)
+    text = f"{held} of {len(musts)} required criteria hold everywhere"
+    open_items = len(gate.missing)
+    return text + (f"; {open_items} judgements that this gate needs were not selected" if open_items else "")
 
 
-def heat_map(items: Sequence[Item]) -> dict[str, dict[str, str]]:
-    """Check → host → verdict, for checks that judge hosts one by one."""
-    rows: dict[str, dict[str, str]] = {}
-    for item in items:
-        if item.check["hosts"]:
-            rows.setdefault(item.id, {})[item.subject] = item.verdict.value
-    return rows
+def statement(report: RunReport) -> str:
+    """What a signature under this report says, and what it does not."""
+    accepted = [str(gate.phase) for gate in report.gates if gate.accepted]
+    other = [f"phase {gate.phase} is {gate.decision}" for gate in report.gates if not gate.accepted]
+    if report.header["site"]["environment"] == "lab":
+        return ("This run was made in the lab, on stand-ins: nothing that was delivered is accepted by signing it. "
+                "The place for signatures shows where they stand in a report on the cluster itself.")
+    text = ""
+    if accepted:
+        text = (f"The parties accept phase {' and phase '.join(accepted)} as measured in this run, except for what is "
+                "reserved above. ")
+    if other or not accepted:
+        text += (f"Nothing more is accepted: {', '.join(other) or 'no gate was judged'}. A signature confirms what was "
+                 "measured, not that it is in order.")
+    return text.strip()
 
 
-def bandwidth_matrix(items: Sequence[Item]) -> dict[str, Any]:
-    """Measured bandwidth by source and target of the pair-bandwidth check; empty when it was not run."""
-    cells: dict[tuple[str, str], Finding] = {}
-    for item in items:
-        for finding in item.findings:
-            if item.id == "pair-bandwidth" and "→" in finding.subject and finding.unit == "Gb/s":
-                source, _, target = finding.subject.partition("→")
-                cells.setdefault((source.strip(), target.strip()), finding)
-    names = sorted({name for pair in cells for name in pair})
-    return {"names": names, "cells": cells}
+def _grids(report: RunReport) -> list[Grid]:
+    network = report.header["contract"].get("network", {})
+    try:
+        return bandwidth_grids(report.items, network["fabric"], network["rdma"])
+    except (KeyError, TypeError, ValueError):
+        return []  # a contract without a fabric has no ceiling; the findings are listed all the same
 
 
-def gpu_rows(evidence: Evidence) -> list[dict[str, Any]]:
-    """Every GPU that the facts list, as NVML told of it."""
-    rows = []
-    for record in evidence.records("facts"):
-        section = ((record.document or {}).get("sections") or {}).get("nvml") if isinstance(
-            record.document, dict) else None
-        if isinstance(section, dict) and section.get("ok"):
-            rows += [{"host": record.subject, **gpu} for gpu in section["data"].get("gpus", [])]
-    return rows
+def _again(header: Mapping[str, Any], items: Sequence[Item]) -> str:
+    return wording.again([item.node_id for item in items], str(header["selection"].get("markers") or ""),
+                         wording.site_option(header["environment"].get("argv", [])))
+
+
+def _digests(folder: Path) -> list[tuple[str, str]]:
+    """SHA-256 of what the report was made from, so that a signature is bound to it."""
+    found = []
+    for name in ("run.json", "findings.jsonl", "evidence.jsonl"):
+        path = folder / name
+        if path.exists():
+            found.append((name, hashlib.sha256(path.read_bytes()).hexdigest()))
+    return found

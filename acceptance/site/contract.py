@@ -34,7 +34,7 @@ class SiteName(Model):
 class Ssh(Model):
     """How hosts are reached. The key is an ed25519 private key of mode 0600; host keys are pinned in known_hosts.
 
-    `deadline_factor` multiplies the deadlines of collectors and of the node facts' sections, for hosts that are slow.
+    `deadline_factor` multiplies every deadline of collecting, for hosts that are slow.
     """
 
     user: str

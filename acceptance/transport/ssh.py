@@ -67,7 +67,7 @@ class SshShell:
         """See `Shell.run`. ssh's own failures are "unreachable", a remote exit status of 255 is not."""
         remote = shlex.join([*(("sudo", "-n", "--") if sudo else ()), *argv])
         command = ["ssh", *self.options(), self.hosts[host].address, remote]
-        outcome = run_process(command, stdin, deadline_s)
+        outcome = run_process(command, stdin, deadline_s * self.settings.deadline_factor)
         if outcome.exit_code == 255 and _SSH_FAILED.search(outcome.stderr):
             lines = [line for line in outcome.stderr.strip().splitlines() if line.strip("@ ")]
             return Outcome("unreachable", None, outcome.stdout, outcome.stderr, outcome.seconds, lines[-1][:200])
