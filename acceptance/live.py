@@ -46,6 +46,7 @@ class LiveRun:
     cluster: Cluster | None = None
     report: RunReport | None = None
     answers: Answers | None = None
+    judged: dict[str, Judgement] = field(default_factory=dict)  # by pytest's id of the item
     _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @classmethod
@@ -92,6 +93,7 @@ class LiveRun:
         assert self.cluster is not None
         judgement = judge(item.check, item.function, item.nodeid, item.host, self.site, self.evidence, self.cluster)
         self.folder.append(judgement)
+        self.judged[item.nodeid] = judgement
         return judgement
 
     def finish(self, exit_code: int, failures: int) -> int:

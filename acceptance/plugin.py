@@ -201,6 +201,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     state = session.config.stash.get(STATE, None)
     if state is None or session.config.option.collectonly or not state.planned or session.testsfailed:
         return
+    from acceptance.html_log import start_log
     from acceptance.live import LiveRun
 
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
@@ -213,6 +214,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
                     and test.check.id not in state.site.contract.not_measurable]
         state.live = LiveRun.start(state.site, session.config, state.planned, progress, left_out)
         progress.header(state.site, items, needed(items), state.live.folder.path)
+        start_log(session, state.live.folder.path / "log.html", state.live.judged.get)
         state.live.collect(needed(items), progress)
     except WrongUse as error:
         raise pytest.UsageError(str(error)) from None

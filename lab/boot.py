@@ -10,6 +10,7 @@ from pathlib import Path
 
 from acceptance.site.inventory import Host
 from lab import cgroup, network
+from lab.detached import start_detached
 from lab.hardware import simulated_tree
 
 DEVICES = "null zero full random urandom tty"
@@ -33,13 +34,11 @@ def boot(home: Path, rootfs: Path, host: Host, index: int, hosts_file: str, key:
             shutil.copytree(base / "hardware" / f"{state}-state", base / "up/var/lib" / f"lab-{state}")
     (base / "inner").write_text(_inner(base, rootfs, host.name))
     cgroup.create(host.name)
-    with (base / "console.log").open("w") as console:
-        process = subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{network.namespace(host.name)}", "unshare", "-C", "-m", "-u", "-p", "-i",
-             "-f", "--kill-child", "sh", str(base / "inner")],
-            stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
-            preexec_fn=lambda: cgroup.enter(host.name), env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
-    (base / "pid").write_text(str(process.pid))
+    start_detached(
+        ["nsenter", f"--net=/run/netns/{network.namespace(host.name)}", "unshare", "-C", "-m", "-u", "-p", "-i", "-f",
+         "--kill-child", "sh", str(base / "inner")],
+        group=host.name, pid_file=base / "pid", log=base / "console.log",
+        environment={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
 
 
 def _personalise(upper: Path, host: Host, hosts_file: str, key: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from acceptance.site.load import load_site
 from lab import boot, cgroup, directory, network, packages, services, tools
 from lab.errors import LabError
+from lab.faults import active
 from lab.hosts import SITE, Lab, LabHost, home
 from lab.rootfs import cache_folder, kept, root_file_system
 
@@ -121,6 +122,8 @@ def status() -> int:
         state = place.run(["systemctl", "is-system-running"], check=False).stdout.strip()
         print(f"{host.name:14} {host.address:14} pid {place.pid():<8} {state}")
         worst |= state != "running"
+    for fault, target in active.active():
+        print(f"fault {fault} is injected on {target}")
     return worst
 
 

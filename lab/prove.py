@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.faults import FAULTS
+from lab.faults import FAULTS, active
 from lab.faults.base import Expect, Fault
 from lab.faults.prerequisites import site_override
 from lab.hosts import Lab
@@ -155,14 +155,14 @@ def prove_batch(lab: Lab, batch: Sequence[Placed], folder: Path) -> tuple[list[O
     try:
         for placed in batch:
             try:
-                placed.fault.inject(lab, placed.host)
+                active.inject(lab, placed.fault, placed.host)
             except Exception as error:
                 errors[placed.fault.name] = f"not injected: {error}"
         reds = run_gates(lab, folder, batch[0].fault.refusal)
     finally:
         for placed in reversed(batch):
             try:
-                placed.fault.clear(lab, placed.host)
+                active.clear(lab, placed.fault, placed.host)
             except Exception as error:
                 errors[placed.fault.name] = f"not cleared: {error}"
     return judge(batch, reds, errors)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from lab import cgroup, network
+from lab.detached import start_detached
 from lab.errors import LabError
 from lab.hosts import home
 
@@ -35,13 +35,10 @@ def start(name: str, command: list[str]) -> None:
         return
     # private mount namespace: the lab's names, without touching the machine's own
     script = f'mount --bind {home()}/operator/hosts /etc/hosts && mkdir -p /run/chrony && exec "$@"'
-    with (folder() / f"{name}.log").open("a") as log:
-        process = subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{network.namespace('services')}", "unshare", "-m", "--propagation", "slave",
-             "sh", "-c", script, "sh", *command],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            preexec_fn=lambda: cgroup.enter("services"))
-    pid_file.write_text(str(process.pid))
+    start_detached(
+        ["nsenter", f"--net=/run/netns/{network.namespace('services')}", "unshare", "-m", "--propagation", "slave",
+         "sh", "-c", script, "sh", *command],
+        group="services", pid_file=pid_file, log=folder() / f"{name}.log")
 
 
 def stop(name: str) -> None:

@@ -55,9 +55,23 @@ def test_a_healthy_cluster_is_accepted_with_exit_code_0(healthy_run: Result) -> 
 
 def test_every_report_is_written_and_latest_points_there(healthy: Mini, healthy_run: Result) -> None:
     names = {path.name for path in healthy_run.path.iterdir()}
-    assert names >= {"run.json", "evidence.jsonl", "findings.jsonl", "report.html", "junit.xml", "ctrf.json"}
+    assert names == {"run.json", "evidence.jsonl", "findings.jsonl", "report.html", "junit.xml", "ctrf.json",
+                     "log.html"}
     assert (healthy.path / "reports" / "latest").is_symlink()
     assert str(healthy_run.path / "report.html") in healthy_run.out
+
+
+def test_the_log_has_every_item_with_its_findings(healthy_run: Result) -> None:
+    log = (healthy_run.path / "log.html").read_text()
+    for one in healthy_run.items.values():
+        assert one["item"] in log
+        assert all(f"{finding['quantity']}: measured" in log for finding in one["findings"])
+
+
+def test_a_log_asked_for_elsewhere_is_the_only_one(healthy: Mini, tmp_path: Path) -> None:
+    result = healthy.judge("-m", "phase2", f"--html={tmp_path / 'own.html'}")
+    assert (tmp_path / "own.html").exists()
+    assert not (result.path / "log.html").exists()
 
 
 def test_what_is_unmeasured_is_blocked_and_keeps_what_was_found(bad_run: Result) -> None:

@@ -38,7 +38,7 @@ EVERYTHING = "".join(HOSTILE)
 class Page(HTMLParser):
     """What a browser would make of a page: its elements, attributes and text."""
 
-    VOID = frozenset({"meta", "br", "img", "link", "input", "hr", "col", "base"})
+    VOID = frozenset({"meta", "br", "img", "link", "input", "hr", "col", "base", "source"})
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -55,6 +55,9 @@ class Page(HTMLParser):
         self.attributes += attrs
         if tag not in self.VOID:
             self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)  # "<meta/>" is a start tag to a browser
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -111,6 +114,19 @@ def junit(report: RunReport) -> ET.Element:
         for text in [*element.attrib.values(), *(element.text or "").split("\n")]:
             assert calm(text), ascii(text)
     return root
+
+
+def log_rows(run: Path) -> list[dict[str, Any]]:
+    """The rows of pytest-html's log, after a check that what its script puts into the page is text alone."""
+    read = Page((run / "log.html").read_text(encoding="utf-8"))
+    blob = next(value for name, value in read.attributes if name == "data-jsonblob")
+    rows = [row for tests in json.loads(blob or "")["tests"].values() for row in tests]
+    for row in rows:
+        for cell in row["resultsTableRow"]:
+            assert set(Page(cell).tags) <= {"td"}
+        assert Page(row["log"]).tags == []
+        assert calm(row["log"].replace("\n", ""))
+    return rows
 
 
 def ctrf(report: RunReport) -> dict[str, Any]:
@@ -250,6 +266,8 @@ def test_hostile_names_from_the_inventory_to_the_terminal(tmp_path: Path) -> Non
     page(report)
     assert {case.get("name") for case in junit(report).iter("testcase")} == {"gpu-node-01", show(name)}
     ctrf(report)
+    rows = log_rows(result.path)
+    assert any(show(name) in "".join(Page(cell).text) for row in rows for cell in row["resultsTableRow"])
 
 
 def test_what_is_run_again_is_quoted_for_the_shell() -> None:

@@ -6,7 +6,7 @@ import argparse
 import difflib
 
 from lab.errors import LabError
-from lab.faults import FAULTS
+from lab.faults import FAULTS, active
 from lab.faults.base import Fault
 from lab.hosts import Lab
 
@@ -19,23 +19,40 @@ def main(arguments: list[str]) -> int:
     inject = commands.add_parser("inject", help="break something")
     inject.add_argument("name")
     inject.add_argument("--on", metavar="HOST", help="where; the fault's own target if left out")
-    clear = commands.add_parser("clear", help="mend it again")
-    clear.add_argument("name")
-    clear.add_argument("--on", metavar="HOST")
+    clear = commands.add_parser("clear", help="mend it again; all that is broken if no name is given")
+    clear.add_argument("name", nargs="?")
+    clear.add_argument("--on", metavar="HOST", help="where; everywhere if left out")
     options = parser.parse_args(arguments)
     if options.command == "list":
         for fault in FAULTS.values():
             checks = ", ".join(dict.fromkeys(e.check for e in fault.expects if e.required))
             print(f"{fault.name:28} {fault.breaks}  [{checks}]")
         return 0
-    fault = _find(options.name)
     lab = Lab.open()
+    if options.on not in (None, *lab.nodes, "operator", "services"):
+        raise LabError(f"--on {options.on}: no such host; expected one of {', '.join(lab.nodes)}")
+    return _inject(lab, options) if options.command == "inject" else _clear(lab, options)
+
+
+def _inject(lab: Lab, options: argparse.Namespace) -> int:
+    fault = _find(options.name)
     target = options.on or fault.target
-    if target not in (*lab.nodes, "operator", "services"):
-        raise LabError(f"--on {target}: no such host; expected one of {', '.join(lab.nodes)}")
-    (fault.inject if options.command == "inject" else fault.clear)(lab, target)
-    print(f"{fault.name} {options.command}ed on {target}" if options.command == "inject" else
-          f"{fault.name} cleared on {target}")
+    active.inject(lab, fault, target)
+    print(f"{fault.name} injected on {target}")
+    return 0
+
+
+def _clear(lab: Lab, options: argparse.Namespace) -> int:
+    name = options.name and _find(options.name).name
+    chosen = [(fault, target) for fault, target in active.active()
+              if name in (None, fault) and options.on in (None, target)]
+    if name and not chosen:  # not noted as injected; clearing it is harmless all the same
+        chosen = [(name, options.on or FAULTS[name].target)]
+    for fault, target in chosen:
+        active.clear(lab, _find(fault), target)
+        print(f"{fault} cleared on {target}")
+    if not chosen:
+        print("no fault is injected" + (f" on {options.on}" if options.on else ""))
     return 0
 
 
