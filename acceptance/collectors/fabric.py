@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from acceptance.site.inventory import Host
 
 JUMBO_COUNT = 3
-OMIT_S = 1
 IPERF_PORT = 5201
 PERFTEST_PORT = 18515
 START_S = 5.0
@@ -55,17 +54,17 @@ def pair_bandwidth(session: Session) -> None:
     first = first_port(session.contract, IPERF_PORT, 2 * fabric.bandwidth_processes)
     ports = list(range(first, first + 2 * fabric.bandwidth_processes))
     half = fabric.bandwidth_processes
-    seconds = fabric.bandwidth_seconds
+    seconds, omit = fabric.bandwidth_seconds, fabric.bandwidth_omit_seconds
 
     def client(port: int, address: str, *more: str) -> list[str]:
-        return ["iperf3", "-c", address, "-p", str(port), "-t", str(seconds), "-O", str(OMIT_S), "-Z", "-J", *more]
+        return ["iperf3", "-c", address, "-p", str(port), "-t", str(seconds), "-O", str(omit), "-Z", "-J", *more]
 
     def measure(source: Host, target: Host) -> None:
         servers = [{"command": ["iperf3", "-s", "-1", "-p", str(port)], "port": port} for port in ports]
         batches = [[client(port, target.address) for port in ports[:half]],
                    [client(port, target.address, "-R") for port in ports[half:]]]
         subjects = [flow(source.name, target.name), flow(target.name, source.name)]
-        _measure(session, source, target, servers, batches, subjects, seconds + OMIT_S)
+        _measure(session, source, target, servers, batches, subjects, seconds + omit)
 
     _counters(session, "before")
     _rounds(session, measure)

@@ -58,6 +58,7 @@ class Fabric(Model):
     pair_min_gbps: Positive
     rdma_pair_min_gbps: Positive
     bandwidth_seconds: Count
+    bandwidth_omit_seconds: Annotated[int, Field(ge=0, le=60)]
     bandwidth_processes: Count
     pair_symmetry_percent: Percent
 
