@@ -47,12 +47,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Collector:
-    """One collector. `deadline_s` bounds the whole of it; `intrusive` ones create load or objects."""
+    """One collector. `deadline_s` bounds the whole of it; `intrusive` ones create load or objects.
+
+    `by_shell`: all it does goes through the session's shells, so that it can be planned without being carried out.
+    """
 
     id: str
     intrusive: bool
     deadline_s: float
     purpose: str
+    by_shell: bool
     collect: Callable[[Session], None]
 
 
@@ -82,13 +86,12 @@ def check(
     return register
 
 
-def collector(id: str, *, purpose: str, intrusive: bool = False, deadline_s: float = 60.0) -> Callable[
-    [Callable[[Session], None]], Callable[[Session], None]
-]:
+def collector(id: str, *, purpose: str, intrusive: bool = False, deadline_s: float = 60.0,
+              by_shell: bool = True) -> Callable[[Callable[[Session], None]], Callable[[Session], None]]:
     """Register a function that records evidence; `purpose` is what the terminal says while it runs."""
 
     def register(function: Callable[[Session], None]) -> Callable[[Session], None]:
-        COLLECTORS[id] = Collector(id, intrusive, deadline_s, purpose, function)
+        COLLECTORS[id] = Collector(id, intrusive, deadline_s, purpose, by_shell, function)
         return function
 
     return register

@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     command("list", "every check; with --coverage, the guide's clauses and what proves them", _list).add_argument(
         "--coverage", action="store_true")
     command("explain", "one check: criterion, clause, evidence, remedy", _explain).add_argument("check")
-    command("plan", "what a run would do, before it is run", _plan).add_argument(
+    command("plan", "every command that a run would give, host by host, before it is run", _plan).add_argument(
         "-m", dest="markers", default="", metavar="EXPR", help='for example "phase2 and gpu"')
     command("report", "write the reports of a run folder again", _report).add_argument("run", type=Path)
     command("schema", "the contract's JSON Schema", _schema).add_argument(
@@ -109,6 +109,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    from acceptance.planning import planned_commands
     from acceptance.selection import MARKERS
 
     check_expression(options.markers, MARKERS)
@@ -121,6 +122,8 @@ def _plan(options: argparse.Namespace) -> int:
     for need in dict.fromkeys(need for check in chosen for need in check.needs):
         one = COLLECTORS[need]
         print(f"collect {need}: {one.purpose}{' (intrusive)' if one.intrusive else ''}; at most {one.deadline_s:.0f} s")
+        for host, command in planned_commands(one, site):
+            print(f"  {host}: {command}")
     for check in chosen:
         print(f"judge   {check.id}: {', '.join(subjects_of(check, site))}")
     return 0

@@ -40,7 +40,7 @@ class VerifiedTls(Tls):  # type: ignore[misc]
         connection.socket = context.wrap_socket(connection.socket, server_hostname=connection.server.host)
 
 
-@collector("ldap", purpose="trying the directory", deadline_s=90)
+@collector("ldap", purpose="trying the directory", deadline_s=90, by_shell=False)
 def ldap(session: Session) -> None:
     """Every step's behaviour as one record; the password is in none of them."""
     contract = session.contract.ldap

@@ -1,0 +1,53 @@
+"""`acceptance plan` names every command of a run, host by host, and carries none of them out."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+import acceptance.collectors
+import acceptance.probe.collector  # noqa: F401  (registers its collector)
+from acceptance.checks import COLLECTORS
+from acceptance.cli import main
+from acceptance.planning import planned_commands
+from selftests.synthetic import ROOT, SITE
+
+GPU_NODES = {host.name for host in SITE.group("gpu_nodes")}
+ALL = {host.name for host in SITE.hosts}
+WHERE = {
+    "facts": ALL, "clock": ALL, "jumbo-ping": GPU_NODES, "pair-bandwidth": GPU_NODES, "rdma-bandwidth": GPU_NODES,
+    "pcie-samples": GPU_NODES, "firewall-probe": ALL | {"operator"}, "ssh-password": {"operator"},
+    "ssh-access": {"operator"}, "ping": {"operator"}, "operator-names": {"operator"}, "tools": {"operator"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*words: object, **_: object) -> None:
+        raise AssertionError(f"a plan ran {words}")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+
+
+@pytest.mark.parametrize("name", [name for name, one in COLLECTORS.items() if one.by_shell])
+def test_every_collector_is_planned_on_the_hosts_that_it_asks(name: str) -> None:
+    assert {host for host, _ in planned_commands(COLLECTORS[name], SITE)} == WHERE[name]
+
+
+def test_what_follows_from_an_answer_is_planned_too() -> None:
+    commands = [command for _, command in planned_commands(COLLECTORS["pair-bandwidth"], SITE)]
+    fabric = SITE.contract.network.fabric
+    pairs = len(GPU_NODES) * (len(GPU_NODES) - 1) // 2
+    clients = sum(command.count('"iperf3","-c"') for command in commands)
+    assert clients == 2 * pairs * fabric.bandwidth_processes
+    assert sum('"iperf3","-s"' in command for command in commands) == pairs
+
+
+def test_the_command_prints_each_host_under_its_collector(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--site", str(ROOT / "site.yaml"), "plan", "-m", "phase1"]) == 0
+    out = capsys.readouterr().out
+    ping = out.index("collect ping:")
+    for host in SITE.hosts:
+        assert out.index(f"-c 10 -i 0.2 -W 1 {host.address}", ping)
+    assert "collect ldap: trying the directory" in out
