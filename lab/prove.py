@@ -75,6 +75,10 @@ def _place(fault: Fault, batch: list[Placed], gpu_nodes: Sequence[str]) -> Place
         return None
     if _cuts_off(fault) and sum(_cuts_off(other.fault) for other in batch) >= MOST_CUT_OFF:
         return None
+    if fault.fabric and any(other.fault.fabric or _cuts_off(other.fault) for other in batch):
+        return None
+    if _cuts_off(fault) and any(other.fault.fabric for other in batch):
+        return None
     start = gpu_nodes.index(fault.target) if fault.target in gpu_nodes else 0
     choices = [*gpu_nodes[start:], *gpu_nodes[:start]] if fault.target in gpu_nodes else [fault.target]
     taken = {other.host for other in batch} - {"operator", "services"}

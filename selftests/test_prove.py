@@ -41,6 +41,10 @@ def test_faults_of_one_batch_are_never_on_one_host() -> None:
         hosts = [placed.host for placed in batch if placed.host not in ("operator", "services")]
         assert len(hosts) == len(set(hosts))
         assert not any(placed.fault.alone for placed in batch) or len(batch) == 1
+        fabric = [placed for placed in batch if placed.fault.fabric]
+        cut_off = [placed for placed in batch if any(e.check == "*" for e in placed.fault.expects)]
+        assert len(fabric) <= 1
+        assert not (fabric and cut_off)
     assert sorted(placed.fault.name for batch in batches for placed in batch) == sorted(FAULTS)
 
 

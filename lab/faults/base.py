@@ -47,6 +47,8 @@ class Expect:
 class Fault(ABC):
     """A named defect. `alone` ones change so much that no other fault may be injected beside them.
 
+    `fabric` ones change what passes between hosts: not beside another such, nor beside a host that is cut off.
+
     `refusal` marks a defect of what the user wrote: no gate is run at all, exit code 4, and the one line of the error
     contains this text.
     """
@@ -56,6 +58,7 @@ class Fault(ABC):
     expects: tuple[Expect, ...]
     target: str = "gpu-node-03"
     alone: bool = False
+    fabric: bool = False
     refusal: str = ""
 
     @abstractmethod

@@ -122,10 +122,10 @@ FAULTS: tuple[Fault, ...] = (
                  (Expect("mtu", "{host}*"), Expect("jumbo-path", PAIRS),
                   Expect("pair-bandwidth", PAIRS, required=False)),
                  inject_command=f"ip link set {PORT} mtu 1500", clear_command=f"ip link set {PORT} mtu 9000",
-                 alone=True),
+                 fabric=True),
     SwitchFault("switch-port-mtu-1500", "one switch port drops jumbo frames",
                 (Expect("jumbo-path", PAIRS), Expect("pair-bandwidth", PAIRS, required=False),
-                 Expect("fabric-errors", "*", required=False)), alone=True,
+                 Expect("fabric-errors", "*", required=False)), fabric=True,
                 inject_command="ip link set {port} mtu 1500", clear_command="ip link set {port} mtu 9000"),
     WrongVlan("wrong-vlan", "the port is in another VLAN", (Expect("vlan", "{host}*"),)),
     sysfs_fault("rdma-port-down", "the RDMA port is down", "rdma-device", f"{IB}/state", "1: DOWN"),
@@ -155,11 +155,11 @@ FAULTS: tuple[Fault, ...] = (
         clear_command=f"systemctl stop lab-fault-errors; [ ! -e /run/lab-fault-errors ] || "
                       f"cat /run/lab-fault-errors > {IB}/hw_counters/out_of_sequence",
     ),
-    HalfRate("node-half-rate", "one node reaches half the rate", BANDWIDTH, alone=True, target="gpu-node-05"),
+    HalfRate("node-half-rate", "one node reaches half the rate", BANDWIDTH, fabric=True, target="gpu-node-05"),
     SlowLink("link-slow", "one path between two nodes carries less than half",
              (Expect("pair-bandwidth", "*{host}*gpu-node-06*"), Expect("fabric-errors", "{host}*", required=False)),
-             alone=True),
-    CommandFault("packet-loss", "one node loses every twentieth packet of the bandwidth run", BANDWIDTH, alone=True,
+             fabric=True),
+    CommandFault("packet-loss", "one node loses every twentieth packet of the bandwidth run", BANDWIDTH, fabric=True,
                  inject_command="nft add table ip labfault && nft add chain ip labfault in "
                                 "'{ type filter hook input priority 0; }' && nft add rule ip labfault in meta l4proto "
                                 "tcp tcp dport 5201-5232 numgen inc mod 20 == 0 drop && nft add rule ip labfault in "
@@ -170,7 +170,7 @@ FAULTS: tuple[Fault, ...] = (
 if _kernel_offers("sch_netem"):
     FAULTS += (
         Netem("netem-doubles", "the switch delivers every packet twice", (Expect("reachability", "{host}"),),
-              alone=True, words="duplicate 100%"),
-        Netem("netem-slow", "the switch delivers at a quarter of the rate, and late", BANDWIDTH, alone=True,
+              fabric=True, words="duplicate 100%"),
+        Netem("netem-slow", "the switch delivers at a quarter of the rate, and late", BANDWIDTH, fabric=True,
               words="delay 5ms rate {rate}"),
     )
