@@ -24,7 +24,7 @@ lint: setup ## ruff and mypy --strict
 
 .PHONY: test
 test: lint ## everything that proves the project
-	$(BIN)/python -m pytest selftests -q --ignore=selftests/vm
+	$(BIN)/python -m pytest selftests -q
 
 .PHONY: lab
 lab: setup ## bring the lab up: nine bare servers, an operator, a directory

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,20 +67,30 @@ def play(*arguments: str) -> tuple[str, dict[str, int]]:
     return done.stdout, {host: int(changed) for host, changed in recap}
 
 
+@contextmanager
+def aloud(config: pytest.Config, text: str) -> Iterator[None]:
+    """For what takes minutes: says what it is, and lets through what is printed meanwhile."""
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n{text}", flush=True)
+        yield
+
+
 @pytest.fixture(scope="session")
-def bare_lab() -> Iterator[Lab]:
+def bare_lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A lab that has just been brought up: servers as they arrive."""
-    lab_command("down")
-    lab_command("up")
+    with aloud(request.config, "the lab: up, bare (about half a minute; two minutes more the first time)"):
+        lab_command("down")
+        lab_command("up")
     yield Lab.open()
     lab_command("down")
 
 
 @pytest.fixture(scope="session")
-def first_play(bare_lab: Lab) -> tuple[str, dict[str, int]]:
+def first_play(request: pytest.FixtureRequest, bare_lab: Lab) -> tuple[str, dict[str, int]]:
     """The playbooks' first run on the bare lab."""
     del bare_lab
-    return play()
+    with aloud(request.config, "the lab: the playbooks (about a minute)"):
+        return play()
 
 
 @pytest.fixture(scope="session")

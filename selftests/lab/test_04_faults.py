@@ -7,11 +7,13 @@ import pytest
 from lab.faults import FAULTS
 from lab.hosts import Lab
 from lab.prove import Proof, prove
+from selftests.lab.conftest import aloud
 
 
 @pytest.fixture(scope="module")
-def proof(lab: Lab) -> Proof:
-    return prove(lab, list(FAULTS.values()))
+def proof(request: pytest.FixtureRequest, lab: Lab) -> Proof:
+    with aloud(request.config, f"the lab: {len(FAULTS)} faults, in batches of the independent ones"):
+        return prove(lab, list(FAULTS.values()))
 
 
 @pytest.mark.parametrize("name", FAULTS)
