@@ -1,6 +1,6 @@
 # In the machine: the lab, the playbooks, the gates, and the faults that need this kernel. Lines marked VM: are shown.
 export PATH="$PWD/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" HOME=/root LC_ALL=C.UTF-8
-export LAB_SITE="$PWD/lab/vm/site.yaml" ANSIBLE_CONFIG="$PWD/scripts/ansible/ansible.cfg" ANSIBLE_TIMEOUT=120
+export LAB_SITE="$PWD/lab/vm/site.yaml" ANSIBLE_CONFIG="$PWD/scripts/ansible/ansible.cfg" ANSIBLE_TIMEOUT=1200 ANSIBLE_FORKS=3
 mkdir -p reports/vm
 start=$(date +%s)
 worst=0
