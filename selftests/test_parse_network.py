@@ -151,6 +151,11 @@ def test_perftest_that_moved_nothing_shows_no_bandwidth() -> None:
         parse_perftest_json(recorded("ib_write_bw-6.06-out_json-no-data-moved.txt"))
 
 
+def test_perftest_that_moved_data_and_tells_no_rate_is_not_measured() -> None:
+    with pytest.raises(ParseError, match="moved 521 messages and tells no rate: it could not calibrate"):
+        parse_perftest_text(recorded("ib_write_bw-6.06-text-uncalibrated.txt"))
+
+
 def test_perftest_in_megabytes_is_refused() -> None:
     text = recorded("ib_write_bw-6.06-text.txt").replace("Gb/sec", "MB/sec")
     with pytest.raises(ParseError, match="--report_gbits"):

@@ -64,9 +64,13 @@ def _result(fields: dict[str, str], names: tuple[str, str, str], size: str, coun
         if not math.isfinite(rate) or rate < 0:
             raise ValueError(average)
         mtu, link, gid = (fields[name] for name in names)
-        return Perftest(int(mtu), link, int(gid), int(size), int(count), rate)
+        result = Perftest(int(mtu), link, int(gid), int(size), int(count), rate)
     except (KeyError, ValueError) as error:
         raise ParseError(f"ib_write_bw's output lacks a setting or a number: {error}") from None
+    if result.iterations and not rate:
+        raise ParseError(f"ib_write_bw moved {count} messages and tells no rate: it could not calibrate the processor's "
+                         "cycle counter, as on a busy or virtual machine; run it again")
+    return result
 
 
 def _last(lines: list[str]) -> str:

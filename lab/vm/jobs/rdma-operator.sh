@@ -11,7 +11,11 @@ gate() { # NAME: the checks' verdicts go to NAME.txt, the run's folder to runs/N
 }
 expect_green() {
   echo "VM: $1: must be green"
-  gate "$1" && return
+  for try in 1 2 3; do
+    gate "$1" && return
+    grep -q "could not calibrate" "/run/vm/$1.txt" || break
+    echo "VM: $1: not measured, since perftest could not calibrate its clock on this busy machine: try $try of 3"
+  done
   worst=1
   echo "VM: $1: NOT green"; tail -n 30 "/run/vm/$1.txt" | sed 's/^/VM: | /'
 }
