@@ -68,8 +68,8 @@ def _result(fields: dict[str, str], names: tuple[str, str, str], size: str, coun
     except (KeyError, ValueError) as error:
         raise ParseError(f"ib_write_bw's output lacks a setting or a number: {error}") from None
     if result.iterations and not rate:
-        raise ParseError(f"ib_write_bw moved {count} messages and tells no rate: it could not calibrate the processor's "
-                         "cycle counter, as on a busy or virtual machine; run it again")
+        raise ParseError(f"ib_write_bw moved {count} messages and tells no rate: it could not calibrate the "
+                         "processor's cycle counter, as on a busy or virtual machine; run it again")
     return result
 
 
