@@ -47,13 +47,15 @@ class Check:
 
 @dataclass(frozen=True)
 class Collector:
-    """One collector. `deadline_s` bounds the whole of it; `intrusive` ones create load or objects."""
+    """One collector. `deadline_s` bounds the whole of it; `intrusive` ones create load or objects; `kube` ones ask the
+    Kubernetes API."""
 
     id: str
     intrusive: bool
     deadline_s: float
     purpose: str
     collect: Callable[[Session], None]
+    kube: bool = False
 
 
 CHECKS: dict[str, Check] = {}
@@ -82,13 +84,12 @@ def check(
     return register
 
 
-def collector(id: str, *, purpose: str, intrusive: bool = False, deadline_s: float = 60.0) -> Callable[
-    [Callable[[Session], None]], Callable[[Session], None]
-]:
+def collector(id: str, *, purpose: str, intrusive: bool = False, deadline_s: float = 60.0,
+              kube: bool = False) -> Callable[[Callable[[Session], None]], Callable[[Session], None]]:
     """Register a function that records evidence; `purpose` is what the terminal says while it runs."""
 
     def register(function: Callable[[Session], None]) -> Callable[[Session], None]:
-        COLLECTORS[id] = Collector(id, intrusive, deadline_s, purpose, function)
+        COLLECTORS[id] = Collector(id, intrusive, deadline_s, purpose, function, kube)
         return function
 
     return register
