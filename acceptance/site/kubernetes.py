@@ -83,6 +83,7 @@ class Dns(Model):
 
     namespace: str
     service: str
+    deployment: Workload
     domain: str
     external_names: Names
 
