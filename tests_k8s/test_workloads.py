@@ -52,7 +52,7 @@ def test_cni(site: Site, kube: KubeFacts, cluster: Cluster, findings: Findings) 
        clause="Operational Handover / Runbook Procedures",
        criterion="Every pod runs and is ready, or has succeeded; none restarts again and again; the system's "
                  "workloads are complete",
-       remedy="kubectl describe pod and kubectl logs --previous of the pod named; Pending: its events say what it lacks")
+       remedy="kubectl describe pod and kubectl logs --previous of the pod named; its events say what it lacks")
 def test_pods(site: Site, kube: KubeFacts, findings: Findings) -> None:
     limit = site.contract.kubernetes.max_restarts
     pods = [pod for pod in kube.pods if pod.managed_by != OWNER and not pod.terminating]
