@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from acceptance.collectors.kubernetes.certificates import files_of, ports_of
+from acceptance.collectors.kubernetes.flows import following, key
 from acceptance.collectors.kubernetes.projections import GPU
 from acceptance.collectors.kubernetes.rbac import CALLS, sample
 from acceptance.collectors.kubernetes.rights import OWN, forbidden, needed
@@ -199,9 +200,71 @@ def dry_run() -> dict[str, Any]:
         for name in K8S.tenants.teams}
 
 
+def probes() -> dict[str, Any]:
+    """The documents of kube-probes."""
+    hosts = [host.name for host in SITE.hosts]
+    servers = {name: {"address": f"10.244.{n}.2", "service": f"10.96.1.{n}", "problem": ""}
+               for n, name in enumerate(hosts, 1)}
+    first, everyone = servers[hosts[0]]["service"], sorted(one["address"] for one in servers.values())
+    dns = {"service": {"code": 0, "addresses": [first]}, "short": {"code": 0, "addresses": [first]},
+           "headless": {"code": 0, "addresses": everyone}, "no such host": {"code": 3, "addresses": []},
+           "no such service": {"code": 3, "addresses": []},
+           **{f"external {name}": {"code": 0, "addresses": ["10.1.2.3"]} for name in K8S.dns.external_names}}
+    result = {"mtu": {"eth0": K8S.cni.pod_mtu}, "dns": dns, "udp": {name: {"end": "echoed"} for name in hosts},
+              "tcp": {f"{kind} {name}": {"end": "connected", "name": name} for kind in ("pod", "service")
+                      for name in hosts}}
+    found: dict[str, Any] = {f"client/{name}": {"result": result} for name in hosts}
+    return found | {"swept": {"objects": []}, "servers": {"servers": servers, "names": {}, "named": hosts[0]},
+                    "storage": {"token": "5ec2e7", "phase": "Bound", "read": "5ec2e7", "problem": ""}}
+
+
+def policies() -> dict[str, Any]:
+    """The documents of kube-flows."""
+    nodes, cells = [host.name for host in SITE.group("gpu_nodes")], K8S.flows.cells()
+    servers = {space: {node: {"address": "10.244.1.9", "problem": ""} for node in nodes}
+               for space in K8S.flows.destinations}
+    found: dict[str, Any] = {"swept": {"objects": []}, "servers": {"servers": servers}}
+    for source in K8S.flows.sources:
+        for node in nodes:
+            tcp = {key(cell.destination, cell.port, on):
+                   {"end": "connected", "name": on} if cell.allowed else {"end": "refused"}
+                   for cell in cells if cell.source == source for on in (node, following(nodes, node))}
+            found[f"{source}/{node}"] = {"result": {"mtu": {}, "tcp": tcp, "udp": {}, "dns": {}}}
+    return found
+
+
+def gpu_log(uuids: list[str]) -> str:
+    """What a pod prints that sees these GPUs."""
+    listed = [f"GPU {n}: NVIDIA A100-PCIE-40GB (UUID: {uuid})" for n, uuid in enumerate(uuids)]
+    if not uuids:
+        return "begin\nsh: 1: nvidia-smi: not found\nexit 127\nend\n"
+    return "\n".join(["begin", *listed, "exit 0", *(f"/dev/nvidia{n}" for n in range(len(uuids))), "end", ""])
+
+
+def gpu_pods() -> dict[str, Any]:
+    """The documents of kube-gpu-pods."""
+    nodes, count = [host.name for host in SITE.group("gpu_nodes")], SITE.contract.gpu.count
+    insufficient = "Unschedulable: 0/9 nodes are available: 8 Insufficient nvidia.com/gpu."
+
+    def running(node: str, uuids: list[str]) -> dict[str, Any]:
+        return {"phase": "Running", "node": node, "why": "", "log": gpu_log(uuids)}
+
+    waiting = {"phase": "Pending", "node": "", "why": insufficient, "log": ""}
+    each = [(node, f"GPU-{node}-{n}") for node in nodes for n in range(count)]
+    sizes = {"1": running(nodes[0], [each[0][1]]), str(count): running(nodes[0], [uuid for _, uuid in each[:count]]),
+             str(count + 1): waiting}
+    return {"holders": {"pods": []}, "swept": {"objects": []}, "sizes": {"tries": sizes},
+            "free": {"tries": {node: {kind: running(node, []) for kind in ("plain", "all")} for node in nodes}},
+            "many": {"tries": {f"acceptance-one-{n:03}": running(node, [uuid])
+                               for n, (node, uuid) in enumerate(each, 1)}},
+            "next": {"waited": True, "why": insufficient, "freed": "acceptance-one-001",
+                     "after": running(each[0][0], [each[0][1]])}}
+
+
 def healthy() -> Recorded:
     """Everything."""
-    found: Recorded = {"kube-state": state(), "etcd": etcd(), "kube-certificates": certificates(),
+    found: Recorded = {"kube-probes": probes(), "kube-flows": policies(), "kube-gpu-pods": gpu_pods(),
+                       "kube-state": state(), "etcd": etcd(), "kube-certificates": certificates(),
                        "kube-rights": rights(), "kube-rbac": rbac(), "kube-dry-run": dry_run(),
                        "kube-health": {f"{name} {document['path']}": document for name, document in health()}}
     return copy.deepcopy(found)
