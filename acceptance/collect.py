@@ -100,6 +100,7 @@ def run_collectors(ids: Sequence[str], site: Site, shell: Shell, local: Shell, r
 def _run(one: Collector, session: Session) -> dict[str, Any] | None:
     """Run one collector; why it failed, if it did. What it made on the cluster it removes before this returns."""
     failure: list[dict[str, Any]] = []
+    ended = threading.Event()  # an interrupted Thread.join takes the thread for ended, in Python 3.11
 
     def work() -> None:
         try:
@@ -108,19 +109,20 @@ def _run(one: Collector, session: Session) -> dict[str, Any] | None:
             failure.append({"error": str(error), **error.evidence})
         except Exception as error:
             failure.append({"error": f"collector {one.id} failed: {type(error).__name__}: {error}"})
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=work, name=f"collect-{one.id}", daemon=True)
-    thread.start()
-    deadline_s = session.patient(one.deadline_s)
+    threading.Thread(target=work, name=f"collect-{one.id}", daemon=True).start()
+    deadline_s, tidy_s = session.patient(one.deadline_s), session.patient(TIDY_S if one.intrusive else 0)
     try:
-        thread.join(deadline_s)
+        in_time = ended.wait(deadline_s)
     except KeyboardInterrupt:
         session.expired.set()
         session.say(one.id, 0, 1, "interrupted: removing what was made")
-        thread.join(session.patient(TIDY_S if one.intrusive else 0))
+        ended.wait(tidy_s)
         raise
-    if thread.is_alive():
+    if not in_time:
         session.expired.set()
-        thread.join(session.patient(TIDY_S if one.intrusive else 0))
+        ended.wait(tidy_s)
         return {"error": f"collector {one.id} did not end within its {deadline_s:g} s"}
     return failure[0] if failure else None

@@ -34,7 +34,7 @@ def collect(session: Session) -> None:
     """Records "servers", with the address of each, and one "SOURCE/NODE" a client with how its connections ended."""
     contract = session.contract.kubernetes
     flows, nodes = contract.flows, [host.name for host in session.hosts("gpu_nodes")]
-    with Owned(session, {space: ("pods",) for space in {*flows.sources, *flows.destinations}}) as own:
+    with Owned(session) as own:
         for space in flows.destinations:
             serving(session, own, space, SERVER, nodes, flows.ports)
         pods = started(session, own, SERVER, *flows.destinations)

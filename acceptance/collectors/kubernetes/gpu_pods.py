@@ -27,7 +27,7 @@ def collect(session: Session) -> None:
     space = session.contract.kubernetes.probes.namespace
     count, nodes = session.contract.gpu.count, [host.name for host in session.hosts("gpu_nodes")]
     session.record("holders", document={"pods": holders(session)})
-    with Owned(session, {space: ("pods",)}) as own:
+    with Owned(session) as own:
         tries = _Tries(session, own, space)
         session.record("sizes", document={"tries": tries.sizes((1, count, count + 1), count)})
         session.progress(1, 3, "pods of several sizes")

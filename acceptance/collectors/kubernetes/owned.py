@@ -31,14 +31,20 @@ class Stopped(Exception):
 
 @dataclass
 class Owned:
-    """The objects of one collector. `places` are the kinds that it makes, by namespace.
+    """The objects of one collector.
 
-    A context manager: sweeps what older runs left, and removes its own at the end.
+    A context manager: sweeps what older runs left, of whatever collector, and removes its own at the end.
     """
 
     session: Session
-    places: Mapping[str, Sequence[str]]
     _closing: bool = field(default=False, init=False)
+
+    @property
+    def places(self) -> Mapping[str, Sequence[str]]:
+        """The kinds of objects that this suite makes, by namespace."""
+        contract = self.session.contract.kubernetes
+        return {contract.probes.namespace: ("pods", "services", "persistentvolumeclaims"),
+                **{team: ("pods",) for team in contract.tenants.teams}}
 
     @property
     def run(self) -> str:

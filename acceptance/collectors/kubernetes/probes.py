@@ -42,7 +42,7 @@ class Server:
 def collect(session: Session) -> None:
     """Records "servers", one "client/HOST" a host with what it reached, and "storage"."""
     space = session.contract.kubernetes.probes.namespace
-    with Owned(session, {space: ("pods", "services", "persistentvolumeclaims")}) as own:
+    with Owned(session) as own:
         _network(session, own, space)
         _storage(session, own, space)
 
