@@ -87,8 +87,8 @@ def test_what_an_older_run_left_is_swept_and_nothing_else(tmp_path: Path) -> Non
 def test_every_collector_sweeps_what_any_other_left(name: str, tmp_path: Path) -> None:
     cluster = FakeCluster()
     for space, kind in (("cv-team", "pods"), (K8S.probes.namespace, "services")):
-        body = {"metadata": {"name": "old", "uid": "u", "labels": labels("an-older-run", "server")}, "status": {},
-                "spec": {}}
+        body: dict[str, Any] = {"metadata": {"name": "old", "uid": "u", "labels": labels("an-older-run", "server")},
+                                "status": {"phase": "Running"}, "spec": {"containers": []}}
         cluster.objects[space, kind, "old"] = body
     collect(name, cluster, tmp_path)
     assert left(cluster) == []

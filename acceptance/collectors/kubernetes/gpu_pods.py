@@ -26,8 +26,8 @@ def collect(session: Session) -> None:
     """Records "holders" (GPUs that others use), "sizes", "free" (pods without a GPU), "many" and "next"."""
     space = session.contract.kubernetes.probes.namespace
     count, nodes = session.contract.gpu.count, [host.name for host in session.hosts("gpu_nodes")]
-    session.record("holders", document={"pods": holders(session)})
     with Owned(session) as own:
+        session.record("holders", document={"pods": holders(session)})
         tries = _Tries(session, own, space)
         session.record("sizes", document={"tries": tries.sizes((1, count, count + 1), count)})
         session.progress(1, 3, "pods of several sizes")
