@@ -27,9 +27,11 @@ def own_only(source: str, destination: str) -> bool:
 
 @dataclass
 class FakeCluster:
-    """`allowed` says which namespace reaches which; `before` may answer a request in the cluster's place."""
+    """`allowed` says which namespace reaches which, `lost` are GPUs that no pod gets; `before` may answer a request in
+    the cluster's place."""
 
     allowed: Callable[[str, str], bool] = own_only
+    lost: tuple[str, ...] = ()
     before: Callable[[str, str], Answer | None] = lambda method, path: None
     objects: dict[tuple[str, str, str], Raw] = field(default_factory=dict)
     deleted: list[str] = field(default_factory=list)
@@ -107,7 +109,7 @@ class FakeCluster:
         pinned = one["spec"].get("nodeSelector", {}).get("kubernetes.io/hostname")
         for host in SITE.group("all" if pinned else "gpu_nodes"):
             free = [f"GPU-{host.name}-{n}" for n in range(4)] if "gpu_nodes" in host.groups else []
-            free = [uuid for uuid in free if uuid not in self._held(host.name)]
+            free = [uuid for uuid in free if uuid not in (*self.lost, *self._held(host.name))]
             if pinned in (None, host.name) and len(free) >= gpus:
                 one |= {"gpus_on": host.name, "uuids": free[:gpus]}
                 one["spec"]["nodeName"] = host.name

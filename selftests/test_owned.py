@@ -216,3 +216,13 @@ def test_the_gpu_program_tells_that_there_is_no_nvidia_smi(tmp_path: Path) -> No
                           check=False, executable="/bin/sh")
     assert uuids(done.stdout) == []
     assert "exit 127" in done.stdout
+
+
+def test_a_gpu_that_nobody_gets_is_found_and_the_pod_without_one_named(tmp_path: Path) -> None:
+    cluster = FakeCluster(lost=("GPU-gpu-node-03-2",))
+    evidence = collect("kube-gpu-pods", cluster, tmp_path)
+    findings = judge_check("gpu-scheduling", FACTS, "gpu-node-03", evidence)
+    assert findings.verdict() is Verdict.FAIL
+    assert subjects(reds(findings)) == {"acceptance-one-032", "cluster", "one pod more"}
+    assert any("missing: GPU-gpu-node-03-2" in one.sentence() for one in reds(findings))
+    assert left(cluster) == []

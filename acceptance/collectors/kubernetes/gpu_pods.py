@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from acceptance.checks import collector
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from acceptance.collect import Session
 
 LIFE_S = 540
+AT_ONCE = 8
+PATIENCE_POLLS = 20  # how often in a row the scheduler must be seen to find no place, before nobody waits longer
 END = "end"
 FREE: dict[str, dict[str, str]] = {"plain": {}, "all": {"NVIDIA_VISIBLE_DEVICES": "all"}}
 
@@ -58,10 +61,16 @@ class _Tries:
         return self.space, f"acceptance-{name}"
 
     def settled(self, keys: list[Key], waiting: set[Key]) -> dict[Key, Raw]:
-        """The pods once each runs, has ended, or, where that is expected, waits for a place."""
+        """The pods once each runs, has ended, or waits for a place: where that is not expected, for a while."""
+        seen_waiting = 0
+
         def done(pods: dict[Key, Raw]) -> bool:
-            return all(refused(pods.get(key)) if key in waiting else phase(pods.get(key)) in ("Running", "Failed",
-                       "Succeeded") for key in keys)
+            nonlocal seen_waiting
+            ended = {key: phase(pods.get(key)) in ("Running", "Failed", "Succeeded") for key in keys}
+            idle = all(ended[key] or refused(pods.get(key)) for key in keys)
+            seen_waiting = seen_waiting + 1 if idle else 0
+            return all(refused(pods.get(key)) if key in waiting else ended[key] for key in keys) or (
+                seen_waiting >= PATIENCE_POLLS)
 
         return self.own.wait(done, self.contract.start_seconds + len(keys), self.space)
 
@@ -74,10 +83,16 @@ class _Tries:
                 found["log"] = self.own.log(*key)
             except ApiFailed as problem:
                 found["why"] = str(problem)
+                break
             if END in found["log"].splitlines():
                 break
             self.session.expired.wait(0.25)
         return found
+
+    def all_told(self, keys: list[Key], pods: dict[Key, Raw]) -> list[dict[str, Any]]:
+        """What several pods are and printed, in their order."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(lambda key: self.told(key, pods.get(key)), keys))
 
     def drop(self, keys: list[Key], pods: dict[Key, Raw]) -> None:
         for key in keys:
@@ -101,8 +116,8 @@ class _Tries:
                 for node in nodes for kind, env in FREE.items()}
         pods = self.settled(list(keys.values()), set())
         found: dict[str, Any] = {}
-        for (node, kind), key in keys.items():
-            found.setdefault(node, {})[kind] = self.told(key, pods.get(key))
+        for (node, kind), told in zip(keys, self.all_told(list(keys.values()), pods), strict=True):
+            found.setdefault(node, {})[kind] = told
         self.drop(list(keys.values()), pods)
         return found
 
@@ -110,12 +125,14 @@ class _Tries:
         """As many one-GPU pods as there are GPUs; then one more, which waits until one of them is gone."""
         keys = [self.create(f"one-{number:03}", 1) for number in range(1, total + 1)]
         pods = self.settled(keys, set())
-        many = {name: self.told((space, name), pods.get((space, name))) for space, name in keys}
+        many = {name: told for (_, name), told in zip(keys, self.all_told(keys, pods), strict=True)}
+        running = [key for key in keys if phase(pods.get(key)) == "Running"]
+        if len(running) < total:
+            return many, {"waited": None, "why": "not every pod before it has its GPU", "freed": None}
         last = self.create("one-more", 1)
         waiting = self.settled([last], {last}).get(last)
-        running = [key for key in keys if phase(pods.get(key)) == "Running"]
-        found = {"waited": refused(waiting), "why": why_not(waiting), "freed": running[0][1] if running else None}
-        if running and found["waited"]:
+        found = {"waited": refused(waiting), "why": why_not(waiting), "freed": running[0][1]}
+        if found["waited"]:
             self.drop(running[:1], pods)
             after = self.settled([last], set()).get(last)
             found["after"] = self.told(last, after)
