@@ -47,7 +47,8 @@ class Check:
 
 @dataclass(frozen=True)
 class Collector:
-    """One collector. `deadline_s` bounds the whole of it; `intrusive` ones create load or objects.
+    """One collector. `deadline_s` bounds the whole of it; `intrusive` ones create load or objects; `kube` ones ask the
+    Kubernetes API.
 
     `by_shell`: all it does goes through the session's shells, so that it can be planned without being carried out.
     """
@@ -57,6 +58,7 @@ class Collector:
     deadline_s: float
     purpose: str
     by_shell: bool
+    kube: bool
     collect: Callable[[Session], None]
 
 
@@ -87,11 +89,12 @@ def check(
 
 
 def collector(id: str, *, purpose: str, intrusive: bool = False, deadline_s: float = 60.0,
-              by_shell: bool = True) -> Callable[[Callable[[Session], None]], Callable[[Session], None]]:
+              by_shell: bool = True, kube: bool = False) -> Callable[
+                  [Callable[[Session], None]], Callable[[Session], None]]:
     """Register a function that records evidence; `purpose` is what the terminal says while it runs."""
 
     def register(function: Callable[[Session], None]) -> Callable[[Session], None]:
-        COLLECTORS[id] = Collector(id, intrusive, deadline_s, purpose, by_shell, function)
+        COLLECTORS[id] = Collector(id, intrusive, deadline_s, purpose, by_shell and not kube, kube, function)
         return function
 
     return register

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from acceptance.checks import COLLECTORS, Collector
+from acceptance.errors import ApiFailed
 from acceptance.evidence import Recorder
 from acceptance.site.contract import Contract
 from acceptance.site.inventory import Host
 from acceptance.site.load import Site
+from acceptance.transport.kube import Kube
 from acceptance.transport.shell import Outcome, Shell
 
 MAX_THREADS = 64
-GRACE_S = 5.0
+TIDY_S = 30.0  # for removing what was made, after a deadline or Ctrl-C
 Say = Callable[[str, int, int, str], None]  # collector, done, total, text
 
 
@@ -32,6 +34,15 @@ class Session:
     collector: str
     say: Say
     expired: threading.Event
+    api: Kube | None = None
+    run_id: str = ""
+
+    @property
+    def kube(self) -> Kube:
+        """The cluster's API. Raises ApiFailed in a session without one."""
+        if self.api is None:
+            raise ApiFailed("the Kubernetes API is not open in this session")
+        return self.api
 
     @property
     def contract(self) -> Contract:
@@ -73,32 +84,45 @@ class Session:
             list(pool.map(guarded, chosen))
 
 
-def run_collectors(ids: Sequence[str], site: Site, shell: Shell, local: Shell, recorder: Recorder, say: Say) -> None:
+def run_collectors(ids: Sequence[str], site: Site, shell: Shell, local: Shell, recorder: Recorder, say: Say,
+                   kube: Kube | None = None, run_id: str = "") -> None:
     """Run the collectors one after the other. One that fails or outlasts its deadline leaves a record that says so."""
     for id in ids:
         one = COLLECTORS[id]
         say(id, 0, 0, one.purpose)
         started = time.monotonic()
-        error = _run(one, Session(site, shell, local, recorder, id, say, threading.Event()))
+        error = _run(one, Session(site, shell, local, recorder, id, say, threading.Event(), kube, run_id))
         if error:
-            recorder.record(id, "cluster", document={"error": error})
-        say(id, 1, 1, error or f"done in {time.monotonic() - started:.1f} s")
+            recorder.record(id, "cluster", document=error)
+        say(id, 1, 1, error["error"] if error else f"done in {time.monotonic() - started:.1f} s")
 
 
-def _run(one: Collector, session: Session) -> str | None:
-    failure: list[str] = []
+def _run(one: Collector, session: Session) -> dict[str, Any] | None:
+    """Run one collector; why it failed, if it did. What it made on the cluster it removes before this returns."""
+    failure: list[dict[str, Any]] = []
+    ended = threading.Event()  # an interrupted Thread.join takes the thread for ended, in Python 3.11
 
     def work() -> None:
         try:
             one.collect(session)
+        except ApiFailed as error:
+            failure.append({"error": str(error), **error.evidence})
         except Exception as error:
-            failure.append(f"collector {one.id} failed: {type(error).__name__}: {error}")
+            failure.append({"error": f"collector {one.id} failed: {type(error).__name__}: {error}"})
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=work, name=f"collect-{one.id}", daemon=True)
-    thread.start()
-    deadline_s = session.patient(one.deadline_s)
-    thread.join(deadline_s)
-    if thread.is_alive():
+    threading.Thread(target=work, name=f"collect-{one.id}", daemon=True).start()
+    deadline_s, tidy_s = session.patient(one.deadline_s), session.patient(TIDY_S if one.intrusive else 0)
+    try:
+        in_time = ended.wait(deadline_s)
+    except KeyboardInterrupt:
         session.expired.set()
-        return f"collector {one.id} did not end within its {deadline_s:g} s"
+        session.say(one.id, 0, 1, "interrupted: removing what was made")
+        ended.wait(tidy_s)
+        raise
+    if not in_time:
+        session.expired.set()
+        ended.wait(tidy_s)
+        return {"error": f"collector {one.id} did not end within its {deadline_s:g} s"}
     return failure[0] if failure else None

@@ -5,8 +5,14 @@ AcceptanceError
 │   ├── ContractError       site.yaml is missing, unreadable or does not say what it must
 │   └── InventoryError      the inventory is, or disagrees with the contract
 ├── Unmeasured          a fact could not be had: the verdict is BLOCKED, never PASS
+│   └── ApiFailed           the Kubernetes API gave no usable answer: the verdict is BLOCKED
 └── ParseError          a tool's output is not what the tool prints: the verdict is BLOCKED
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 
 class AcceptanceError(Exception):
@@ -31,3 +37,14 @@ class Unmeasured(AcceptanceError):
 
 class ParseError(Unmeasured):
     """Text from a tool could not be understood. Never a default value: what cannot be parsed is not evidence."""
+
+
+class ApiFailed(Unmeasured):
+    """The Kubernetes API did not answer, refused, or answered with something incomplete; `evidence` shows each attempt.
+
+    The message names the request and how its last attempt ended. A refusal (403) is mended by a right.
+    """
+
+    def __init__(self, message: str, evidence: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.evidence: dict[str, Any] = dict(evidence or {})

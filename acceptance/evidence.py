@@ -71,7 +71,8 @@ class Recorder:
         with self._lock:
             entry = Record(f"e{len(self._records) + 1:04}", datetime.now(UTC).isoformat(timespec="milliseconds"),
                            collector, subject, None if command is None else tuple(command), outcome, document)
-            line = self._hide(json.dumps(asdict(entry), ensure_ascii=True))
+            plain = vars(entry) | {"outcome": None if outcome is None else asdict(outcome)}  # asdict would copy all
+            line = self._hide(json.dumps(plain, ensure_ascii=True))
             self._file.write(line + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())

@@ -12,6 +12,7 @@ from acceptance.checks import Check
 from acceptance.errors import Unmeasured
 from acceptance.evidence import Evidence
 from acceptance.facts import Cluster, NodeFacts
+from acceptance.facts.kubernetes import KubeFacts
 from acceptance.findings import Finding, Findings, Verdict
 from acceptance.site.load import Site
 
@@ -59,7 +60,7 @@ def build_cluster(site: Site, evidence: Evidence) -> Cluster:
 
 
 def judge(check: Check, function: Callable[..., None], item: str, host: str | None, site: Site, evidence: Evidence,
-          cluster: Cluster) -> Judgement:
+          cluster: Cluster, kube: KubeFacts | None = None) -> Judgement:
     """Call one check for one subject. What it could not measure is BLOCKED; an error of its own is a failure."""
     subject = host or CLUSTER
     node = cluster.nodes[host] if host else None
@@ -71,7 +72,7 @@ def judge(check: Check, function: Callable[..., None], item: str, host: str | No
         if not evidence.records(need):
             findings.blocked("evidence", f"collector {need} recorded nothing")
     offered = {"node": node, "cluster": cluster, "contract": site.contract, "site": site, "findings": findings,
-               "evidence": evidence}
+               "evidence": evidence, "kube": kube or KubeFacts(evidence)}
     error = ""
     try:
         function(**{name: offered[name] for name in inspect.signature(function).parameters})

@@ -10,15 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from acceptance.checks import COLLECTORS
 from acceptance.collect import run_collectors
 from acceptance.errors import WrongUse
 from acceptance.evidence import Evidence, Recorder, read_evidence
 from acceptance.facts import Cluster
+from acceptance.facts.kubernetes import KubeFacts
 from acceptance.findings import Verdict
 from acceptance.judge import Judgement, build_cluster, judge
 from acceptance.model import RunReport, load_run
 from acceptance.run import PlannedItem, RunFolder
 from acceptance.site.load import Site
+from acceptance.transport.kube_live import LiveKube, check_kubeconfig
 from acceptance.transport.local import LocalShell
 from acceptance.transport.recorded import Answers, LiveAnswers, RecordedAnswers
 from acceptance.transport.ssh import SshShell, check_key_file
@@ -44,6 +47,7 @@ class LiveRun:
     source: Path | None
     evidence: Evidence = field(default_factory=lambda: Evidence(()))
     cluster: Cluster | None = None
+    kube: KubeFacts | None = None
     report: RunReport | None = None
     answers: Answers | None = None
     judged: dict[str, Judgement] = field(default_factory=dict)  # by pytest's id of the item
@@ -64,6 +68,8 @@ class LiveRun:
             raise WrongUse(f"--evidence {config.option.evidence}: no evidence.jsonl there; expected a run folder")
         if source is None:
             check_key_file(Path(os.path.expanduser(site.contract.ssh.private_key)))
+            if any(COLLECTORS[need].kube for item in planned for need in item.check.needs if need in COLLECTORS):
+                check_kubeconfig(kubeconfig_of(site))
         selection = {"markers": config.option.markexpr, "keyword": config.option.keyword,
                      "read_only": bool(config.option.read_only), "arguments": [str(a) for a in config.args]}
         folder = RunFolder.create(Path(config.option.report_dir).absolute(), site, planned, selection,
@@ -80,18 +86,28 @@ class LiveRun:
             contract = self.site.contract
             shell = self._open.enter_context(contextlib.closing(
                 SshShell(contract.ssh, {host.name: host for host in self.site.hosts})))
-            recorder = self._open.enter_context(contextlib.closing(
-                Recorder(self.folder.evidence, [os.environ.get(contract.ldap.password_env, "")])))
+            kube = self._kube(ids)
+            secrets = [os.environ.get(contract.ldap.password_env, ""), *(kube.secrets if kube else ())]
+            recorder = self._open.enter_context(contextlib.closing(Recorder(self.folder.evidence, secrets)))
             local = LocalShell(deadline_factor=contract.ssh.deadline_factor)
-            run_collectors(ids, self.site, shell, local, recorder, progress.say)
+            run_collectors(ids, self.site, shell, local, recorder, progress.say, kube, self.folder.path.name)
             self.evidence = recorder.evidence()
             self.answers = LiveAnswers(shell, recorder, SITE_COLLECTOR, contract.ssh.command_timeout_s)
         self.cluster = build_cluster(self.site, self.evidence)
+        self.kube = KubeFacts(self.evidence)
+
+    def _kube(self, ids: Sequence[str]) -> LiveKube | None:
+        """The cluster's API, where a collector asks it. Raises WrongUse."""
+        if not any(COLLECTORS[id].kube for id in ids):
+            return None
+        api = LiveKube(kubeconfig_of(self.site), self.site.contract.ssh.deadline_factor)
+        return self._open.enter_context(contextlib.closing(api))
 
     def judge(self, item: CheckItem) -> Judgement:
         """Judge one item and write it down."""
         assert self.cluster is not None
-        judgement = judge(item.check, item.function, item.nodeid, item.host, self.site, self.evidence, self.cluster)
+        judgement = judge(item.check, item.function, item.nodeid, item.host, self.site, self.evidence, self.cluster,
+                          self.kube)
         self.folder.append(judgement)
         self.judged[item.nodeid] = judgement
         return judgement
@@ -113,6 +129,12 @@ class LiveRun:
 
         write_reports(self.folder.path)
         return code
+
+
+def kubeconfig_of(site: Site) -> Path:
+    """The kubeconfig that the contract names; relative to the contract's own folder."""
+    path = Path(os.path.expanduser(site.contract.kubernetes.kubeconfig))
+    return path if path.is_absolute() else site.path.parent / path
 
 
 def rerun_command(item: str, config: Any) -> str:

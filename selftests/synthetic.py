@@ -13,6 +13,7 @@ from typing import Any
 from acceptance.errors import Unmeasured
 from acceptance.evidence import Evidence
 from acceptance.facts import Cluster, NodeFacts
+from acceptance.facts.kubernetes import KubeFacts
 from acceptance.findings import Finding, Findings, Verdict
 from acceptance.selection import load_catalogue
 from acceptance.site.contract import Contract
@@ -139,7 +140,7 @@ def judge_check(id: str, cluster: Cluster, node: str, evidence: Evidence | None 
     function = getattr(sys.modules[check.module], check.function)
     findings = Findings(node if check.hosts else "cluster")
     offered = {"node": cluster[node], "cluster": cluster, "contract": site.contract, "site": site,
-               "evidence": evidence or Evidence(()), "findings": findings}
+               "evidence": evidence or Evidence(()), "findings": findings, "kube": KubeFacts(evidence or Evidence(()))}
     try:
         function(**{name: offered[name] for name in inspect.signature(function).parameters})
     except Unmeasured as problem:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from acceptance.collectors.firewall import judged_ports, peer_of, with_argument
+from acceptance.collectors.firewall import judged_ports, peer_of
+from acceptance.collectors.on_node import with_argument
 from acceptance.collectors.ssh_password import Attempt, attempts, ssh_command
 from acceptance.errors import ParseError
 from acceptance.evidence import Evidence, Record

@@ -7,14 +7,13 @@ to the operator, and is ended at once when the connections are made.
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Sequence
 from typing import Any
 
 from acceptance.checks import collector
 from acceptance.collect import Session
-from acceptance.collectors.on_node import answer, program
+from acceptance.collectors.on_node import answer, with_argument
 from acceptance.errors import ParseError
 from acceptance.site.contract import Contract
 from acceptance.site.inventory import Host
@@ -30,12 +29,6 @@ def judged_ports(contract: Contract, groups: tuple[str, ...]) -> list[int]:
     """TCP ports that are judged on a host: the contracted single ones, and the one that must be closed."""
     listed = [p.port for p in contract.ports_of(groups) if p.protocol == "tcp" and isinstance(p.port, int)]
     return sorted({*listed, contract.security.firewall.probe_closed_port})
-
-
-def with_argument(name: str, argument: dict[str, Any]) -> bytes:
-    """A program that finds its argument where the command line would have put it."""
-    words = ["-", json.dumps(argument)]
-    return f"import sys\nsys.argv = {words!r}\nexec(compile({program(name).decode()!r}, {name!r}, 'exec'))\n".encode()
 
 
 def peer_of(host: str, listening: Sequence[str]) -> str | None:
