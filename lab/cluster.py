@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acceptance.site.load import load_site
-from lab import boot, cgroup, directory, network, packages, services, tools
+from lab import boot, cgroup, directory, network, packages, programs, services
 from lab.errors import LabError
 from lab.faults import active
 from lab.hosts import SITE, Lab, LabHost, home
@@ -61,8 +61,7 @@ def up() -> int:
             Step("installing what the machine lacks", 1, lambda: install(MACHINE_PACKAGES)),
             Step("Debian root file system (cached once made)", 1 if kept().exists() else 70,
                  lambda: void(root_file_system())),
-            Step("kubectl and helm for the operator (cached once built)",
-                 1 if all(tools.built(name).exists() for name in ("kubectl", "helm")) else 90, tools.build),
+            Step("Kubernetes and other Go programs (cached once built)", programs.about_s(), programs.build_all),
             Step("packages of driver and fabric tools", 2, _packages),
             Step("network", 1, lambda: network.build([(h.name, h.address) for h in lab.site.hosts],
                                                      lab.site.contract.network.fabric)),
