@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acceptance.site.load import load_site
-from lab import boot, cgroup, directory, network, packages, programs, services
+from lab import boot, cgroup, directory, kubernetes_packages, network, packages, programs, services
 from lab.errors import LabError
 from lab.faults import active
 from lab.hosts import SITE, Lab, LabHost, home
@@ -62,7 +62,7 @@ def up() -> int:
             Step("Debian root file system (cached once made)", 1 if kept().exists() else 70,
                  lambda: void(root_file_system())),
             Step("Kubernetes and other Go programs (cached once built)", programs.about_s(), programs.build_all),
-            Step("packages of driver and fabric tools", 2, _packages),
+            Step("packages of driver, fabric tools and Kubernetes", 3, _packages),
             Step("network", 1, lambda: network.build([(h.name, h.address) for h in lab.site.hosts],
                                                      lab.site.contract.network.fabric)),
             Step("operator's key and names", 1, lambda: _operator(lab)),
@@ -162,7 +162,8 @@ def _services() -> None:
 
 
 def _packages() -> None:
-    packages.build_repository(services.folder() / "apt", cache_folder())
+    folders = [packages.tool_packages(cache_folder()), kubernetes_packages.packages(cache_folder())]
+    packages.build_repository(services.folder() / "apt", folders)
 
 
 def _operator(lab: Lab) -> None:

