@@ -10,17 +10,10 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-Percent = Annotated[float, Field(gt=0, le=100)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Model(BaseModel):
-    """Base: frozen, strict about unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from acceptance.site.base import Count, Model, Percent, Positive
+from acceptance.site.kubernetes import Kubernetes
 
 
 class SiteName(Model):
@@ -244,6 +237,7 @@ class Contract(Model):
     gpu: Gpu
     kernel: Kernel
     services: Services
+    kubernetes: Kubernetes
     stand_ins: list[StandIn]
     not_measurable: dict[str, str]  # check → why this lab cannot measure it; the report says so in place of a verdict
 
