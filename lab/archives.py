@@ -27,25 +27,32 @@ _LIBRARY = re.compile(r"(/\S+) \(0x[0-9a-f]+\)")
 
 @dataclass(frozen=True)
 class Image:
-    """One image of one layer: programs and files by their place in it."""
+    """One image of one layer: its full names, and programs and files by their place in it."""
 
-    name: str
+    names: tuple[str, ...]
     files: Mapping[str, Path]
     entrypoint: tuple[str, ...] = ()
     links: Mapping[str, str] = field(default_factory=dict)
 
 
+def tree(root: Path, folder: str, leave_out: Iterable[str] = ()) -> dict[str, Path]:
+    """The files below a folder of a root file system, by their place; without folders of the names in `leave_out`."""
+    skipped = set(leave_out)
+    return {str(path.relative_to(root)): path.resolve() for path in sorted((root / folder).rglob("*"))
+            if path.is_file() and not skipped & set(path.relative_to(root).parts)}
+
+
 def closure(root: Path, programs: Iterable[str]) -> dict[str, Path]:
     """Programs of a root file system and the libraries that they load, by their place. Raises LabError."""
+    wanted = list(programs)
+    done = subprocess.run(["chroot", str(root), "ldd", *(f"/{program}" for program in wanted)], capture_output=True,
+                          text=True, timeout=LDD_LIMIT_S, check=False)
+    if done.returncode or "not found" in done.stdout:
+        raise LabError(f"ldd in {root}: {(done.stderr.strip() or 'a library is not found')[:200]}")
     files: dict[str, Path] = {}
-    for program in programs:
-        done = subprocess.run(["chroot", str(root), "ldd", f"/{program}"], capture_output=True, text=True,
-                              timeout=LDD_LIMIT_S, check=False)
-        if done.returncode or "not found" in done.stdout:
-            raise LabError(f"ldd /{program} in {root}: {(done.stderr.strip() or 'a library is not found')[:200]}")
-        for name in (program, *(path.lstrip("/") for path in _LIBRARY.findall(done.stdout))):
-            place = re.sub(r"^(bin|sbin|lib|lib64)/", r"usr/\1/", name)
-            files[place] = (root / place).resolve()
+    for name in (*wanted, *(path.lstrip("/") for path in _LIBRARY.findall(done.stdout))):
+        place = re.sub(r"^(bin|sbin|lib|lib64)/", r"usr/\1/", name)
+        files[place] = (root / place).resolve()
     return files
 
 
@@ -123,6 +130,6 @@ def write_archive(path: Path, images: Iterable[Image]) -> None:
             info.size = layer.stat().st_size
             with layer.open("rb") as data:
                 archive.addfile(info, data)
-            manifest.append({"Config": names[0], "RepoTags": [image.name], "Layers": [names[1]]})
+            manifest.append({"Config": names[0], "RepoTags": list(image.names), "Layers": [names[1]]})
         _add(archive, "manifest.json", json.dumps(manifest).encode())
     layer.unlink(missing_ok=True)

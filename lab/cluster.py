@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acceptance.site.load import load_site
-from lab import boot, cgroup, directory, kubernetes_packages, network, packages, programs, services
+from lab import boot, cgroup, directory, images, kubernetes_packages, network, packages, programs, services
 from lab.errors import LabError
 from lab.faults import active
 from lab.hosts import SITE, Lab, LabHost, home
@@ -23,7 +24,7 @@ from lab.rootfs import cache_folder, kept, root_file_system
 
 MACHINE_PACKAGES = (
     "mmdebstrap", "slapd", "ldap-utils", "chrony", "nftables", "iproute2", "iputils-ping", "openssh-client", "openssl",
-    "gcc", "libc6-dev", "dpkg-dev", "util-linux", "sshpass",
+    "gcc", "libc6-dev", "dpkg-dev", "util-linux", "sshpass", "busybox-static",
 )
 
 
@@ -63,6 +64,7 @@ def up() -> int:
                  lambda: void(root_file_system())),
             Step("Kubernetes and other Go programs (cached once built)", programs.about_s(), programs.build_all),
             Step("packages of driver, fabric tools and Kubernetes", 3, _packages),
+            Step("container images (cached once made)", 2 if images.made() else 25, _images),
             Step("network", 1, lambda: network.build([(h.name, h.address) for h in lab.site.hosts],
                                                      lab.site.contract.network.fabric)),
             Step("operator's key and names", 1, lambda: _operator(lab)),
@@ -164,6 +166,15 @@ def _services() -> None:
 def _packages() -> None:
     folders = [packages.tool_packages(cache_folder()), kubernetes_packages.packages(cache_folder())]
     packages.build_repository(services.folder() / "apt", folders)
+
+
+def _images() -> None:
+    url = f"http://{network.MIRROR}/images"
+    entries = images.publish(root_file_system(), cache_folder(), services.folder() / "apt/images", url)
+    # for `ansible-playbook -e @FILE`: the digests are known only here
+    file = home() / "operator" / "images.yml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"image_archives_wanted": entries}, indent=1) + "\n")
 
 
 def _operator(lab: Lab) -> None:
