@@ -116,6 +116,9 @@ def driver_files(root: Path) -> None:
     shutil.copyfile(LAB / "gpu/nvidia-persistenced.service", unit)
     (root / "usr/lib/lab-gpu").mkdir(parents=True)
     shutil.copyfile(_pynvml(), root / "usr/lib/lab-gpu/pynvml.py")
+    in_container = root / "usr/lib/lab-gpu/nvidia-smi-in-container"
+    shutil.copyfile(LAB / "gpu/nvidia-smi-in-container", in_container)
+    in_container.chmod(0o755)
     for program in binaries.iterdir():
         program.chmod(0o755)
 
