@@ -135,9 +135,9 @@ func TestPolicyIsReadyWhenItsDaemonsAre(t *testing.T) {
 		t.Errorf("status %v", status)
 	}
 	sets[1].Status.NumberReady = 7
-	sets[2].Status.ObservedGeneration = 1
-	unready := strings.Join(Unready(sets[:3]), " ")
-	if unready != "nvidia-dcgm-exporter nvidia-device-plugin-daemonset nvidia-operator-validator" {
+	sets[3].Status.ObservedGeneration = 1
+	unready := strings.Join(Unready(sets[:4]), " ")
+	if unready != "nvidia-container-toolkit-daemonset nvidia-device-plugin-daemonset nvidia-operator-validator" {
 		t.Errorf("unready %q", unready)
 	}
 	if status := policyStatus("gpu-operator", Unready(sets), time.Unix(0, 0)); status["state"] != "notReady" {

@@ -28,9 +28,9 @@ const (
 var (
 	policyResource = schema.GroupVersionResource{Group: "nvidia.com", Version: "v1", Resource: "clusterpolicies"}
 	// what the operator deploys to a node with GPUs whose driver is installed already
-	operands = []string{"dcgm-exporter", "device-plugin", "gpu-feature-discovery", "operator-validator"}
-	daemons  = []string{"gpu-feature-discovery", "nvidia-dcgm-exporter", "nvidia-device-plugin-daemonset",
-		"nvidia-operator-validator"}
+	operands = []string{"container-toolkit", "dcgm-exporter", "device-plugin", "gpu-feature-discovery", "operator-validator"}
+	daemons  = []string{"gpu-feature-discovery", "nvidia-container-toolkit-daemonset", "nvidia-dcgm-exporter",
+		"nvidia-device-plugin-daemonset", "nvidia-operator-validator"}
 )
 
 // Unready names the daemon sets that are missing, or not up to date and ready on every node they are meant for.
