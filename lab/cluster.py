@@ -63,7 +63,7 @@ def up() -> int:
             Step("Debian root file system (cached once made)", 1 if kept().exists() else 70,
                  lambda: void(root_file_system())),
             Step("Kubernetes and other Go programs (cached once built)", programs.about_s(), programs.build_all),
-            Step("packages of driver, fabric tools and Kubernetes", 3, _packages),
+            Step("packages of driver, fabric tools and Kubernetes", 3, lambda: _packages(lab)),
             Step("container images (cached once made)", 2 if images.made() else 25, _images),
             Step("network", 1, lambda: network.build([(h.name, h.address) for h in lab.site.hosts],
                                                      lab.site.contract.network.fabric)),
@@ -163,7 +163,10 @@ def _services() -> None:
     directory.start()
 
 
-def _packages() -> None:
+def _packages(lab: Lab) -> None:
+    wanted = lab.site.contract.kubernetes.version
+    if wanted != programs.KUBERNETES:
+        raise LabError(f"the contract wants Kubernetes {wanted}, lab/programs.py builds {programs.KUBERNETES}")
     folders = [packages.tool_packages(cache_folder()), kubernetes_packages.packages(cache_folder())]
     packages.build_repository(services.folder() / "apt", folders)
 
