@@ -154,7 +154,8 @@ func serveDevices(ctx context.Context, folder string, devices *DevicePlugin) err
 		case <-ctx.Done():
 		case <-time.After(pollInterval):
 		}
-		if now, err := os.Stat(kubelet); err != nil || !os.SameFile(before, now) {
+		// a new socket may well have the old one's inode
+		if now, err := os.Stat(kubelet); err != nil || !os.SameFile(before, now) || now.ModTime() != before.ModTime() {
 			return nil
 		}
 	}
