@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acceptance.site.load import load_site
-from lab import boot, cgroup, directory, network, packages, services, tools
+from lab import boot, cgroup, directory, images, kubernetes_packages, network, packages, programs, services
 from lab.errors import LabError
 from lab.faults import active
 from lab.hosts import SITE, Lab, LabHost, home
@@ -23,7 +24,7 @@ from lab.rootfs import cache_folder, kept, root_file_system
 
 MACHINE_PACKAGES = (
     "mmdebstrap", "slapd", "ldap-utils", "chrony", "nftables", "iproute2", "iputils-ping", "openssh-client", "openssl",
-    "gcc", "libc6-dev", "dpkg-dev", "util-linux", "sshpass",
+    "gcc", "libc6-dev", "dpkg-dev", "util-linux", "sshpass", "busybox-static",
 )
 
 
@@ -61,9 +62,9 @@ def up() -> int:
             Step("installing what the machine lacks", 1, lambda: install(MACHINE_PACKAGES)),
             Step("Debian root file system (cached once made)", 1 if kept().exists() else 70,
                  lambda: void(root_file_system())),
-            Step("kubectl and helm for the operator (cached once built)",
-                 1 if all(tools.built(name).exists() for name in ("kubectl", "helm")) else 90, tools.build),
-            Step("packages of driver and fabric tools", 2, _packages),
+            Step("Kubernetes and other Go programs (cached once built)", programs.about_s(), programs.build_all),
+            Step("packages of driver, fabric tools and Kubernetes", 3, lambda: _packages(lab)),
+            Step("container images (cached once made)", 2 if images.made() else 25, _images),
             Step("network", 1, lambda: network.build([(h.name, h.address) for h in lab.site.hosts],
                                                      lab.site.contract.network.fabric)),
             Step("operator's key and names", 1, lambda: _operator(lab)),
@@ -162,8 +163,21 @@ def _services() -> None:
     directory.start()
 
 
-def _packages() -> None:
-    packages.build_repository(services.folder() / "apt", cache_folder())
+def _packages(lab: Lab) -> None:
+    wanted = lab.site.contract.kubernetes.version
+    if wanted != programs.KUBERNETES:
+        raise LabError(f"the contract wants Kubernetes {wanted}, lab/programs.py builds {programs.KUBERNETES}")
+    folders = [packages.tool_packages(cache_folder()), kubernetes_packages.packages(cache_folder())]
+    packages.build_repository(services.folder() / "apt", folders)
+
+
+def _images() -> None:
+    url = f"http://{network.MIRROR}/images"
+    entries = images.publish(root_file_system(), cache_folder(), services.folder() / "apt/images", url)
+    # for `ansible-playbook -e @FILE`: the digests are known only here
+    file = home() / "operator" / "images.yml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"image_archives_wanted": entries}, indent=1) + "\n")
 
 
 def _operator(lab: Lab) -> None:

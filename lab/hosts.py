@@ -79,6 +79,7 @@ class Operator(Place):
         return os.environ | {
             "PATH": ":".join([*map(str, path), os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")]),
             "ACCEPTANCE_SITE": str(SITE), "ACCEPTANCE_LDAP_PASSWORD": LDAP_PASSWORD,
+            "KUBECONFIG": str(home() / "operator" / "admin.conf"),
         }
 
 

@@ -1,4 +1,4 @@
-"""The lab's Debian packages: the GPU driver's user-space part and the fabric's tools, and an apt repository of them.
+"""The lab's Debian packages: the GPU driver's user-space part and the fabric's tools, and an apt repository.
 
 Built with fixed times and owners: the same sources give the same bytes.
 """
@@ -11,6 +11,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -115,6 +116,9 @@ def driver_files(root: Path) -> None:
     shutil.copyfile(LAB / "gpu/nvidia-persistenced.service", unit)
     (root / "usr/lib/lab-gpu").mkdir(parents=True)
     shutil.copyfile(_pynvml(), root / "usr/lib/lab-gpu/pynvml.py")
+    in_container = root / "usr/lib/lab-gpu/nvidia-smi-in-container"
+    shutil.copyfile(LAB / "gpu/nvidia-smi-in-container", in_container)
+    in_container.chmod(0o755)
     for program in binaries.iterdir():
         program.chmod(0o755)
 
@@ -128,7 +132,8 @@ def fabric_tools(dest: Path) -> None:
         (binaries / name).chmod(0o755)
 
 
-def _build(package: Package, root: Path, dest: Path) -> None:
+def build(package: Package, root: Path, dest: Path, *compression: str) -> None:
+    """The .deb of what lies below `root`, in `dest`."""
     control = root / "DEBIAN"
     control.mkdir()
     (control / "control").write_text(package.control())
@@ -137,7 +142,7 @@ def _build(package: Package, root: Path, dest: Path) -> None:
         (control / name).chmod(0o755)
     for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
         folder.chmod(0o755)
-    run(["dpkg-deb", "--build", "--root-owner-group", str(root), str(dest / package.file_name)])
+    run(["dpkg-deb", *compression, "--build", "--root-owner-group", str(root), str(dest / package.file_name)])
 
 
 def build_packages(dest: Path) -> None:
@@ -146,10 +151,10 @@ def build_packages(dest: Path) -> None:
     for package in DRIVERS:
         with TemporaryDirectory() as folder:
             driver_files(Path(folder))
-            _build(package, Path(folder), dest)
+            build(package, Path(folder), dest)
     with TemporaryDirectory() as folder:
         fabric_tools(Path(folder))
-        _build(FABRIC_TOOLS, Path(folder), dest)
+        build(FABRIC_TOOLS, Path(folder), dest)
 
 
 def _digest() -> str:
@@ -158,9 +163,10 @@ def _digest() -> str:
 
 
 def _entry(deb: Path) -> str:
-    data = deb.read_bytes()
-    return (run(["dpkg-deb", "--field", str(deb)]) + f"Filename: ./{deb.name}\nSize: {len(data)}\n"
-            f"SHA256: {hashlib.sha256(data).hexdigest()}\n")
+    with deb.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return (run(["dpkg-deb", "--field", str(deb)]) + f"Filename: ./{deb.name}\nSize: {deb.stat().st_size}\n"
+            f"SHA256: {digest}\n")
 
 
 def write_index(folder: Path) -> None:
@@ -176,18 +182,36 @@ def write_index(folder: Path) -> None:
     (folder / "Release").write_text("\n".join(lines) + "\n")
 
 
-def build_repository(dest: Path, cache: Path) -> None:
-    """A flat apt repository (`deb [trusted=yes] http://.../ ./`) in `dest`; what is built is kept in `cache`.
-
-    Raises LabError when gcc or dpkg-deb is missing or fails.
-    """
-    built = cache / f"packages-{_digest()}"
-    if not built.is_dir():
-        making = built.with_name(built.name + ".making")
+def kept(cache: Path, name: str, build_into: Callable[[Path], None]) -> Path:
+    """A folder of the cache, made by `build_into` where it is not there yet: whole or not at all."""
+    folder = cache / name
+    if not folder.is_dir():
+        making = folder.with_name(folder.name + ".making")
         shutil.rmtree(making, ignore_errors=True)
-        build_packages(making)
-        making.rename(built)
+        making.mkdir(parents=True)
+        build_into(making)
+        making.rename(folder)
+    return folder
+
+
+def tool_packages(cache: Path) -> Path:
+    """The folder of the driver's and the fabric tools' packages. Raises LabError when gcc or dpkg-deb fails."""
+    return kept(cache, f"packages-{_digest()}", build_packages)
+
+
+def link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where that cannot be."""
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def build_repository(dest: Path, folders: Iterable[Path]) -> None:
+    """A flat apt repository (`deb [trusted=yes] http://.../ ./`) in `dest`, of the .deb files of `folders`."""
     dest.mkdir(parents=True, exist_ok=True)
-    for deb in sorted(built.glob("*.deb")):
-        shutil.copyfile(deb, dest / deb.name)
+    for folder in folders:
+        for deb in sorted(folder.glob("*.deb")):
+            link(deb, dest / deb.name)
     write_index(dest)

@@ -15,7 +15,7 @@ import pytest
 
 from acceptance.site.load import load_site
 from lab.hardware import fabric, gpus, pci, server, simulated_tree
-from lab.packages import DRIVERS, FABRIC_TOOLS, build_repository
+from lab.packages import DRIVERS, FABRIC_TOOLS, build_repository, tool_packages
 
 ROOT = Path(__file__).parents[1]
 
@@ -105,8 +105,8 @@ def test_a_host_without_gpus(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not all(map(shutil.which, ("gcc", "dpkg-deb"))), reason="no Debian build tools")
 def test_repository_is_complete_and_reproducible(tmp_path: Path) -> None:
-    build_repository(tmp_path / "a", tmp_path / "cache-a")
-    build_repository(tmp_path / "b", tmp_path / "cache-b")
+    build_repository(tmp_path / "a", [tool_packages(tmp_path / "cache-a")])
+    build_repository(tmp_path / "b", [tool_packages(tmp_path / "cache-b")])
     names = {package.file_name for package in (*DRIVERS, FABRIC_TOOLS)}
     assert {path.name for path in (tmp_path / "a").iterdir()} == names | {"Packages", "Packages.gz", "Release"}
     for path in (tmp_path / "a").iterdir():

@@ -171,6 +171,29 @@ def test_state_decides(evaluate: Call, state: Path, key: str, value: object, exp
     assert evaluate(expression) == expected
 
 
+LISTING = ("[text(n.nvmlDeviceGetUUID(g)) + ' ' + str(n.nvmlDeviceGetIndex(g)) for g in "
+           "map(n.nvmlDeviceGetHandleByIndex, range(n.nvmlDeviceGetCount()))]")
+
+
+@pytest.mark.parametrize(("visible", "gpus_seen"), [
+    (None, [0, 1, 2, 3]), ("all", [0, 1, 2, 3]), ("", []), ("void", []), ("none", []), ("GPU-other", []),
+    ("{1}", [1]), ("{3},{0}", [0, 3]), ("2", [2]), ("{1},3", [1, 3]),
+])
+def test_a_container_sees_the_gpus_that_it_holds(environment: dict[str, str], visible: str | None,
+                                                gpus_seen: list[int]) -> None:
+    uuids = [gpus.gpu_uuid("gpu-node-03", gpu) for gpu in range(4)]
+    if visible is not None:
+        environment["NVIDIA_VISIBLE_DEVICES"] = visible.format(*uuids)
+    others = f"[u for u in {uuids} if fails(n.nvmlDeviceGetHandleByUUID, u.encode())]"
+    program = (f"{PROLOGUE}\nn.nvmlInit()\nprint(json.dumps([{LISTING}, {others}, "
+               "(fails(n.nvmlDeviceGetHandleByIndex, n.nvmlDeviceGetCount()) or [None])[0]]))")
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=30,
+                          check=True)
+    assert json.loads(done.stdout) == [
+        [f"{uuids[gpu]} {index}" for index, gpu in enumerate(gpus_seen)],
+        [uuid for gpu, uuid in enumerate(uuids) if gpu not in gpus_seen], "NVMLError_InvalidArgument"]
+
+
 def test_a_gpu_that_goes_is_lost_to_its_handle(evaluate: Call, state: Path) -> None:
     path = json.dumps(str(state))
     got = evaluate(f"[open({path}, 'a').write('count = 2\\n') and None, fails(n.nvmlDeviceGetName, h)[0]]")

@@ -148,11 +148,14 @@ class Tenants(Model):
 
 
 class Kubernetes(Model):
-    """The cluster. `kubeconfig` is of the suite's own, least privileged user.
+    """The cluster: its version, and the name and port under which everybody reaches its API server.
 
+    `kubeconfig` is of the suite's own, least privileged user.
     `allowed_taints` are the taints that nodes of an inventory group have, as "key:effect" or "key=value:effect".
     """
 
+    version: Annotated[str, Field(pattern=r"^1\.\d+\.\d+$")]
+    control_plane_endpoint: Annotated[str, Field(pattern=r"^[a-z0-9.-]+:\d+$")]
     kubeconfig: str
     min_version: str
     max_minors_behind: Annotated[int, Field(ge=0, le=3)]

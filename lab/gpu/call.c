@@ -1,7 +1,10 @@
 #define _GNU_SOURCE
 #include "call.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 atomic_int initialised;
 
@@ -10,6 +13,46 @@ int gpu_count(const struct state *state)
     double count = 0;
     state_number(state, NO_GPU, "count", &count);
     return count > MAX_GPUS ? MAX_GPUS : (int)count;
+}
+
+/* Whether a list of UUIDs and indices, separated by commas, has this one. */
+static int listed(const char *list, const char *uuid, const char *index)
+{
+    while (*list) {
+        size_t length = strcspn(list, ",");
+        if ((length == strlen(uuid) && strncasecmp(list, uuid, length) == 0) ||
+            (length == strlen(index) && strncmp(list, index, length) == 0))
+            return 1;
+        list += length + (list[length] == ',');
+    }
+    return 0;
+}
+
+int gpu_visible(const struct state *state, int gpu)
+{
+    char uuid[VALUE_SIZE], index[16];
+    const char *list = getenv("NVIDIA_VISIBLE_DEVICES");
+    if (!list || strcmp(list, "all") == 0)
+        return 1;
+    snprintf(index, sizeof index, "%d", gpu);
+    return state_find(state, gpu, "uuid", uuid) && listed(list, uuid, index);
+}
+
+int visible_before(const struct state *state, int gpu)
+{
+    int count = 0;
+    for (int each = 0; each < gpu; each++)
+        count += gpu_visible(state, each);
+    return count;
+}
+
+int visible_at(const struct state *state, uint index)
+{
+    int count = gpu_count(state);
+    for (int gpu = 0; gpu < count; gpu++)
+        if (gpu_visible(state, gpu) && index-- == 0)
+            return gpu;
+    return NO_GPU;
 }
 
 int call_end(struct call *call, int status)

@@ -31,6 +31,15 @@ int call_end(struct call *call, int status);
 
 int gpu_count(const struct state *state);
 
+/*
+ * In a container, NVIDIA_VISIBLE_DEVICES lists the GPUs that it holds. With the real driver it is the container runtime
+ * that leaves out the device files of others, and NVML numbers what is left in the same order; here NVML does both.
+ * Unset or "all" are all of them; empty, "void" and "none" are none.
+ */
+int gpu_visible(const struct state *state, int gpu);
+int visible_before(const struct state *state, int gpu); /* how many visible ones come before it: its index */
+int visible_at(const struct state *state, uint index);  /* NO_GPU where there are not so many */
+
 /* Copies to a caller's buffer; INSUFFICIENT_SIZE where it does not fit. */
 int copy(char *out, uint size, const char *text);
 

@@ -82,7 +82,7 @@ static int device_count(const char *function, uint *out)
     int status = out ? call_host(&call, function) : INVALID_ARGUMENT;
     if (status != OK)
         return status;
-    *out = (uint)gpu_count(&call.state);
+    *out = (uint)visible_before(&call.state, gpu_count(&call.state));
     return call_end(&call, OK);
 }
 
@@ -92,13 +92,13 @@ int nvmlDeviceGetCount(uint *out) { return device_count(__func__, out); }
 int nvmlDeviceGetHandleByIndex_v2(uint index, device_t *out)
 {
     struct call call;
-    int status = out && index < MAX_GPUS ? call_host(&call, __func__) : INVALID_ARGUMENT;
+    int gpu, status = out && index < MAX_GPUS ? call_host(&call, __func__) : INVALID_ARGUMENT;
     if (status != OK)
         return status;
-    status = index < (uint)gpu_count(&call.state) ? state_injected(&call.state, (int)index, __func__)
-                                                  : INVALID_ARGUMENT;
+    gpu = visible_at(&call.state, index);
+    status = gpu != NO_GPU ? state_injected(&call.state, gpu, __func__) : INVALID_ARGUMENT;
     if (status == OK)
-        *out = (device_t)(size_t)(index + 1);
+        *out = (device_t)(size_t)(gpu + 1);
     return call_end(&call, status);
 }
 
@@ -113,7 +113,8 @@ static int handle_by(const char *function, const char *key, const char *wanted, 
     if (status != OK)
         return status;
     for (int gpu = gpu_count(&call.state) - 1; gpu >= 0; gpu--)
-        if (state_find(&call.state, gpu, key, value) && strcasecmp(value, wanted) == 0) {
+        if (gpu_visible(&call.state, gpu) && state_find(&call.state, gpu, key, value) &&
+            strcasecmp(value, wanted) == 0) {
             *out = (device_t)(size_t)(gpu + 1);
             found = OK;
         }
@@ -136,6 +137,6 @@ int nvmlDeviceGetIndex(device_t device, uint *out)
     int status = out ? call_gpu(&call, device, __func__) : INVALID_ARGUMENT;
     if (status != OK)
         return status;
-    *out = (uint)call.gpu;
+    *out = (uint)visible_before(&call.state, call.gpu);
     return call_end(&call, OK);
 }

@@ -9,9 +9,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from lab import tools
+from lab import programs
 from lab.cluster import MACHINE_PACKAGES, install
 from lab.errors import LabError
+from lab.go import Program
 from lab.hosts import ROOT
 from lab.rootfs import PACKAGES, cache_folder, debian, kept, root_file_system
 
@@ -51,9 +52,14 @@ def _run(*words: str, cwd: Path | None = None, stdin: bytes | None = None) -> by
     return done.stdout
 
 
+def _programs() -> list[Program]:
+    return [programs.PROGRAMS[name] for name in programs.LAB]
+
+
 def folder() -> Path:
     """Where kernel and base disk are kept, by recipe."""
-    text = "\n".join([*INSIDE, kept().name, tools.KUBECTL, tools.HELM, Path(__file__).read_text()])
+    built = (program.built.name for program in _programs())
+    text = "\n".join([*INSIDE, kept().name, *built, Path(__file__).read_text()])
     return cache_folder() / f"vm-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -126,13 +132,13 @@ def _base(place: Path) -> None:
         shutil.rmtree(modules / path, ignore_errors=True)
     _run("cp", "-a", str(modules.parent), str(tree / "usr/lib"))
     _run("depmod", "-b", str(tree), modules.name)
-    tools.build()
+    programs.build_all()
     cache = tree / "root/.cache/gpu-cluster-acceptance"
     cache.mkdir(parents=True)
     _run("cp", "-a", str(root_file_system()), str(cache))
     (cache / "built").mkdir()
-    for name in tools.VERSIONS:
-        shutil.copy(tools.built(name), cache / "built")
+    for program in _programs():
+        shutil.copy(program.built, cache / "built")
     (tree / "etc/systemd/system/job.service").write_text(_JOB_UNIT)
     wants = tree / "etc/systemd/system/default.target.wants"
     wants.mkdir(exist_ok=True)
