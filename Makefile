@@ -38,6 +38,13 @@ down: setup ## take the lab down; nothing is left
 deploy: lab ## the playbooks on the lab
 	ANSIBLE_CONFIG=scripts/ansible/ansible.cfg $(LAB) run ansible-playbook scripts/ansible/site.yml
 
+.PHONY: kubernetes
+kubernetes: deploy ## the cluster on the lab's hosts, its charts, the suite's own rights
+	ANSIBLE_CONFIG=scripts/ansible/ansible.cfg $(LAB) run ansible-playbook scripts/ansible/playbooks/kubernetes.yml \
+	  -e @lab/ansible/kubernetes.yml -e @/var/lib/gpu-lab/operator/images.yml
+	$(LAB) run scripts/helm/deploy --releases lab/releases.yaml
+	$(LAB) run scripts/helm/validator-kubeconfig /var/lib/gpu-lab/operator/validator.conf
+
 .PHONY: accept
 accept: deploy ## lab, playbooks, the gates of phases 1 and 2, the report
 	$(LAB) run pytest -m "phase1 or phase2"

@@ -52,7 +52,7 @@ def _personalise(upper: Path, host: Host, hosts_file: str, key: str) -> None:
     write("etc/hosts", hosts_file)
     # with an identity it is not a first boot, which would enable every unit that is installed
     write("etc/machine-id", hashlib.md5(host.name.encode(), usedforsecurity=False).hexdigest() + "\n")
-    write("etc/resolv.conf", "# no name server: names come from /etc/hosts\n")
+    write("etc/resolv.conf", f"nameserver {network.SERVICES[1]}\n")
     # without the right to set the clock chronyd still measures it, but its unit would not start
     write("etc/systemd/system/chrony.service.d/lab.conf", "[Unit]\nConditionCapability=\n")
     write("etc/default/chrony", 'DAEMON_OPTS="-F 1 -x"\n')

@@ -24,7 +24,7 @@ from lab.rootfs import cache_folder, kept, root_file_system
 
 MACHINE_PACKAGES = (
     "mmdebstrap", "slapd", "ldap-utils", "chrony", "nftables", "iproute2", "iputils-ping", "openssh-client", "openssl",
-    "gcc", "libc6-dev", "dpkg-dev", "util-linux", "sshpass", "busybox-static",
+    "gcc", "libc6-dev", "dpkg-dev", "util-linux", "sshpass", "busybox-static", "dnsmasq-base",
 )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lab import archives, packages
 from lab.archives import Image
-from lab.programs import COREDNS, ETCD, KUBERNETES, METRICS_SERVER, PROGRAMS
+from lab.programs import COREDNS, ETCD, KUBERNETES, LOCAL_PATH, METRICS_SERVER, PROGRAMS
 from lab.rootfs import cache_folder
 
 REGISTRY = "registry.k8s.io"
@@ -74,6 +74,9 @@ def all_archives(rootfs: Path) -> tuple[Archive, ...]:
         _program("coredns", "coredns", f"coredns/coredns:v{COREDNS}", "/coredns"),
         _program("metrics-server", "metrics-server", f"metrics-server/metrics-server:v{METRICS_SERVER}",
                  "/metrics-server"),
+        Image((f"docker.io/rancher/local-path-provisioner:v{LOCAL_PATH}",),
+              {"usr/bin/local-path-provisioner": PROGRAMS["local-path-provisioner"].built},
+              ("/usr/bin/local-path-provisioner",)),
         _busybox(PAUSE, entrypoint=("/bin/sleep", "infinity")),
         _busybox(*BUSYBOX_NAMES),
         _python(rootfs),

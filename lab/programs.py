@@ -15,6 +15,7 @@ HELM = "3.19.0"
 ETCD = "3.6.5"
 COREDNS = "1.12.1"
 METRICS_SERVER = "0.8.0"
+LOCAL_PATH = "0.0.30"
 KWOK = "0.7.0"
 STAND_IN = "1"  # of the lab's own; a change of its sources shows in the name under which it is kept
 
@@ -43,6 +44,8 @@ PROGRAMS = {program.name: program for program in (
     Program("coredns", "coredns", ".", COREDNS, 60),
     Program("metrics-server", "metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server", METRICS_SERVER, 120,
             f"-X k8s.io/client-go/pkg/version.gitVersion=v{METRICS_SERVER}"),
+    Program("local-path-provisioner", "local-path-provisioner", "github.com/rancher/local-path-provisioner", LOCAL_PATH,
+            60, f"-X main.VERSION=v{LOCAL_PATH}"),
     Program("standin", "standin", ".", STAND_IN, 60),
     Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", KWOK, 60,
             f"-X sigs.k8s.io/kwok/pkg/consts.Version=v{KWOK}"),

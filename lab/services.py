@@ -1,4 +1,4 @@
-"""The lab's central services, in a namespace of their own: time server and package mirror; see also `directory`."""
+"""The lab's central services, in a namespace of their own: time server, name server and package mirror; see also `directory`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ def folder() -> Path:
 
 
 def start_time_and_packages() -> None:
-    """Start the time server and the package mirror, where they do not run yet."""
+    """Start the time server, the package mirror and the name server, where they do not run yet."""
     cgroup.create("services")
     folder().mkdir(parents=True, exist_ok=True)
     start("chronyd", ["chronyd", "-x", "-n", "-f", str(_time_config())])
     start("apt", ["python3", "-m", "http.server", "80", "--bind", network.SERVICES[1], "--directory",
                   str(folder() / "apt")])
+    # the hosts file is all that it knows; every other name does not exist
+    start("dnsmasq", ["dnsmasq", "-k", "-C", "/dev/null", "-u", "root", "--no-resolv", "--address=/#/",
+                      f"--listen-address={network.SERVICES[1]}", "--bind-interfaces", "--pid-file="])
 
 
 def start(name: str, command: list[str]) -> None:

@@ -38,12 +38,15 @@ def test_the_clients_contract_names_eight_gpu_nodes_with_four_gpus_each() -> Non
 def test_the_lab_differs_from_the_client_only_in_what_it_may() -> None:
     client, lab = (load_site(ROOT / name).contract.model_dump() for name in ("site.yaml", "lab/site.yaml"))
     differing = {key for key in client if client[key] != lab[key]}
-    assert differing <= {"site", "inventory", "ssh", "network", "ldap", "time", "host", "kernel", "stand_ins",
-                         "not_measurable"}
+    assert differing <= {"site", "inventory", "ssh", "network", "ldap", "time", "host", "kernel", "kubernetes",
+                         "stand_ins", "not_measurable"}
     assert client["gpu"] == lab["gpu"]
     assert client["security"] == lab["security"]
     assert {k for k in client["kernel"] if client["kernel"][k] != lab["kernel"][k]} == {"memlock"}
     assert {k for k in client["host"] if client["host"][k] != lab["host"][k]} == {"os_id", "os_version"}
+    cluster = client["kubernetes"]
+    assert {key for key in cluster if cluster[key] != lab["kubernetes"][key]} <= {
+        "kubeconfig", "etcd", "cni", "dns", "gpu_operator", "probes"}  # and so no rights, flows or tenants
 
 
 def test_a_lab_contract_takes_the_inventory_of_the_contract_it_extends() -> None:

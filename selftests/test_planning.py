@@ -14,11 +14,12 @@ from acceptance.planning import planned_commands
 from selftests.synthetic import ROOT, SITE
 
 GPU_NODES = {host.name for host in SITE.group("gpu_nodes")}
+CONTROL = {host.name for host in SITE.group("k8s_control")}
 ALL = {host.name for host in SITE.hosts}
 WHERE = {
     "facts": ALL, "clock": ALL, "jumbo-ping": GPU_NODES, "pair-bandwidth": GPU_NODES, "rdma-bandwidth": GPU_NODES,
     "pcie-samples": GPU_NODES, "firewall-probe": ALL | {"operator"}, "ssh-password": {"operator"},
-    "ssh-access": {"operator"}, "ping": {"operator"}, "operator-names": {"operator"}, "tools": {"operator"},
+    "etcd": CONTROL, "kube-certificates": ALL, "ssh-access": {"operator"}, "ping": {"operator"}, "operator-names": {"operator"}, "tools": {"operator"},
 }
 
 
