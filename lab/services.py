@@ -1,4 +1,4 @@
-"""The lab's central services, in a namespace of their own: time server, name server and package mirror; see also `directory`."""
+"""The lab's central services, in a namespace of their own: time, names and packages; see also `directory`."""
 
 from __future__ import annotations
 

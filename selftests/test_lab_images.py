@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab import archives, images, kubernetes_packages
+from lab import archives, images, kubernetes_packages, programs
 from lab.archives import Image
 from lab.go import Program
 from lab.packages import link
@@ -113,9 +113,13 @@ def test_nodes_import_what_pods_of_nodes_run(lab_archives: tuple[images.Archive,
     assert not any("apiserver" in name or "etcd" in name for name in names)
 
 
-def test_charts_and_archives_agree_on_the_stand_ins_image() -> None:
-    for values in sorted(LAB.glob("charts/*/values.yaml")):
-        assert yaml.safe_load(values.read_text())["image"] == images.STAND_IN, values
+def test_charts_ask_for_images_that_the_archives_hold() -> None:
+    held = {images.STAND_IN, *images.BUSYBOX_NAMES, f"{images.REGISTRY}/metrics-server/metrics-server:v"
+            f"{programs.METRICS_SERVER}", f"docker.io/rancher/local-path-provisioner:v{programs.LOCAL_PATH}"}
+    asked = {(values.parent.name, key, image) for values in LAB.glob("charts/*/values.yaml")
+             for key, image in yaml.safe_load(values.read_text()).items() if key.lower().endswith("image")}
+    assert {chart for chart, _, _ in asked} == {path.name for path in (LAB / "charts").iterdir()}
+    assert {one for one in asked if one[2] not in held} == set()
 
 
 def test_another_program_is_another_archive(tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch) -> None:

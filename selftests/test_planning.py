@@ -19,7 +19,8 @@ ALL = {host.name for host in SITE.hosts}
 WHERE = {
     "facts": ALL, "clock": ALL, "jumbo-ping": GPU_NODES, "pair-bandwidth": GPU_NODES, "rdma-bandwidth": GPU_NODES,
     "pcie-samples": GPU_NODES, "firewall-probe": ALL | {"operator"}, "ssh-password": {"operator"},
-    "etcd": CONTROL, "kube-certificates": ALL, "ssh-access": {"operator"}, "ping": {"operator"}, "operator-names": {"operator"}, "tools": {"operator"},
+    "etcd": CONTROL, "kube-certificates": ALL,
+    "ssh-access": {"operator"}, "ping": {"operator"}, "operator-names": {"operator"}, "tools": {"operator"},
 }
 
 
