@@ -72,6 +72,9 @@ def _cable(name: str, address: str, fabric: Fabric) -> None:
     ip("-n", FABRIC, "link", "set", port, "master", "br0", "up")
     ip("-n", space, "link", "set", PORT, "mtu", str(BARE_MTU), "up")
     ip("-n", space, "addr", "add", f"{address}/24", "dev", PORT)
+    if (name, address) not in (OPERATOR, SERVICES):
+        # as every server has one: without it the kernel refuses a Service's address before kube-proxy rewrites it
+        ip("-n", space, "route", "add", "default", "via", SERVICES[1])
     if fabric.vlan_mode == "tagged":
         ip("-n", space, "link", "add", "link", PORT, "name", f"{PORT}.{fabric.vlan_id}", "type", "vlan", "id",
            str(fabric.vlan_id))
