@@ -53,9 +53,11 @@ def _run(program: str, argv: Sequence[str], environment: dict[str, str], deadlin
     reading, writing = (output[0], errors[0]), (output[1], errors[1])
     try:
         try:
-            pid = os.posix_spawn(program, list(argv), environment, setsigdef=[signal.SIGPIPE, signal.SIGXFSZ], file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                *((os.POSIX_SPAWN_DUP2, pipe, number) for number, pipe in enumerate(writing, start=1))])
+            files = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                     *((os.POSIX_SPAWN_DUP2, pipe, number) for number, pipe in enumerate(writing, start=1))]
+            # Python itself ignores these two signals, and programs would inherit that
+            pid = os.posix_spawn(program, list(argv), environment, file_actions=files,
+                                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ])
         finally:
             for pipe in writing:
                 os.close(pipe)

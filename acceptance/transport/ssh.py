@@ -8,6 +8,7 @@ import shlex
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,10 +79,14 @@ class SshShell:
 
     def close(self) -> None:
         """End the control masters and remove their sockets."""
-        for socket in Path(self._folder.name).iterdir():
+        ending = [subprocess.Popen(["ssh", "-F", "none", "-o", f"ControlPath={socket}", "-O", "exit", "none"],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                  for socket in Path(self._folder.name).iterdir()]
+        deadline = time.monotonic() + 5
+        for process in ending:
             try:
-                subprocess.run(["ssh", "-F", "none", "-o", f"ControlPath={socket}", "-O", "exit", "none"],
-                               capture_output=True, check=False, timeout=5)
+                process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                continue
+                process.kill()
+                process.wait()
         self._folder.cleanup()
