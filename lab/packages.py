@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ SOURCE_DATE_EPOCH = "1719360000"
 MULTIARCH = "usr/lib/x86_64-linux-gnu"
 LIBRARY = "libnvidia-ml.so.1"
 BUILD_LIMIT_S = 120.0
+GCC = ("gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-Wl,--build-id=none")
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,16 @@ def driver_package(version: str, cuda: int) -> Package:
     state = "/var/lib/lab-gpu/state.ini"
     load = (
         "#!/bin/sh\nset -e\n"
-        "ldconfig\npython3 -m py_compile /usr/lib/lab-gpu/pynvml.py\n"
+        "ldconfig\n"
         f"if [ -e {state} ]; then\n"
         f"    sed -i -e 's/^driver_version *=.*/driver_version = {version}/' "
         f"-e 's/^cuda_version *=.*/cuda_version = {cuda}/' {state}\nfi\n"
         "if [ -d /run/systemd/system ]; then\n    systemctl daemon-reload\nfi\n"
     )
-    unload = "#!/bin/sh\nset -e\nrm -rf /usr/lib/lab-gpu/__pycache__\n"
     return Package(
         f"nvidia-driver-{version.split('.')[0]}", f"{version}-0lab1", "lab stand-in for the NVIDIA driver",
-        ("Depends: libc6, python3", "Provides: nvidia-driver", "Conflicts: nvidia-driver", "Replaces: nvidia-driver"),
-        scripts={"postinst": load, "prerm": unload},
+        ("Depends: libc6", "Provides: nvidia-driver", "Conflicts: nvidia-driver", "Replaces: nvidia-driver"),
+        scripts={"postinst": load},
     )
 
 
@@ -70,7 +69,7 @@ DRIVERS = (driver_package("535.183.06", 12020), driver_package("550.90.07", 1204
 FABRIC_TOOLS = Package(
     "lab-fabric-tools", "1.0", "lab stand-ins for ibv_devinfo, mlnx_qos and lldpcli",
     # by the names under which the playbooks ask for these programs
-    ("Depends: python3", "Provides: ibverbs-utils, lldpd, mlnx-tools", "Conflicts: ibverbs-utils, lldpd, mlnx-tools"),
+    ("Provides: ibverbs-utils, lldpd, mlnx-tools", "Conflicts: ibverbs-utils, lldpd, mlnx-tools"),
     architecture="all",
 )
 
@@ -92,15 +91,13 @@ def compile_nvml(library: Path) -> None:
     """The mock NVML, as `library`. Raises LabError."""
     sources = [str(LAB / "gpu" / name) for name in ("nvml.c", "device.c", "call.c", "state.c")]
     library.parent.mkdir(parents=True, exist_ok=True)
-    run(["gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-fPIC", "-shared", f"-Wl,-soname,{LIBRARY}",
-         "-Wl,--build-id=none", "-o", str(library), *sources])
+    run([*GCC, "-fPIC", "-shared", f"-Wl,-soname,{LIBRARY}", "-o", str(library), *sources])
 
 
-def _pynvml() -> Path:
-    found = importlib.util.find_spec("pynvml")
-    if found is None or found.origin is None:
-        raise LabError("pynvml is not installed beside the lab; install the project's requirements")
-    return Path(found.origin)
+def compile_smi(program: Path, library: Path) -> None:
+    """The stand-in for nvidia-smi, as `program`. Raises LabError."""
+    run([*GCC, "-o", str(program), *(str(LAB / "gpu" / f"{name}.c") for name in ("smi", "smi_fields", "smi_xml")),
+         str(library)])
 
 
 def driver_files(root: Path) -> None:
@@ -108,15 +105,14 @@ def driver_files(root: Path) -> None:
     compile_nvml(root / MULTIARCH / LIBRARY)
     binaries = root / "usr/bin"
     binaries.mkdir(parents=True)
-    run(["gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-Wl,--build-id=none",
-         "-o", str(binaries / "nvidia-persistenced"), str(LAB / "gpu/persistenced.c"), str(root / MULTIARCH / LIBRARY)])
-    shutil.copyfile(LAB / "gpu/nvidia-smi", binaries / "nvidia-smi")
+    run([*GCC, "-o", str(binaries / "nvidia-persistenced"), str(LAB / "gpu/persistenced.c"),
+         str(root / MULTIARCH / LIBRARY)])
+    compile_smi(binaries / "nvidia-smi", root / MULTIARCH / LIBRARY)
     unit = root / "lib/systemd/system/nvidia-persistenced.service"
     unit.parent.mkdir(parents=True)
     shutil.copyfile(LAB / "gpu/nvidia-persistenced.service", unit)
-    (root / "usr/lib/lab-gpu").mkdir(parents=True)
-    shutil.copyfile(_pynvml(), root / "usr/lib/lab-gpu/pynvml.py")
     in_container = root / "usr/lib/lab-gpu/nvidia-smi-in-container"
+    in_container.parent.mkdir(parents=True)
     shutil.copyfile(LAB / "gpu/nvidia-smi-in-container", in_container)
     in_container.chmod(0o755)
     for program in binaries.iterdir():
@@ -158,7 +154,7 @@ def build_packages(dest: Path) -> None:
 
 
 def _digest() -> str:
-    sources = [Path(__file__), _pynvml(), *sorted((LAB / "gpu").iterdir()), *sorted((LAB / "fabric_tools").iterdir())]
+    sources = [Path(__file__), *sorted((LAB / "gpu").iterdir()), *sorted((LAB / "fabric_tools").iterdir())]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources if path.is_file())).hexdigest()[:12]
 
 

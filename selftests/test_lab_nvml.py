@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from lab.hardware import gpus
-from lab.packages import LIBRARY, compile_nvml
+from lab.packages import LIBRARY, compile_nvml, compile_smi
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler")
 ROOT = Path(__file__).parents[1]
@@ -235,10 +236,15 @@ def test_hang_blocks_until_it_is_over(environment: dict[str, str], state: Path) 
 
 
 @pytest.fixture
-def smi(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+def smi(
+    library: Path, environment: dict[str, str], tmp_path: Path,
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    program = tmp_path / "nvidia-smi"
+    compile_smi(program, library / LIBRARY)
+
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, str(ROOT / "lab/gpu/nvidia-smi"), *arguments], env=environment,
-                              capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run([str(program), *arguments], env=environment, capture_output=True, text=True, timeout=30,
+                              check=False)
 
     return run
 
@@ -251,12 +257,28 @@ def test_smi_answers_as_nvml(smi: Callable[..., subprocess.CompletedProcess[str]
     done = smi("--query-gpu=index,temperature.gpu,power.limit", "--format=csv,nounits", "-i", "2")
     assert done.stdout.splitlines() == ["index, temperature.gpu, power.limit", "2, [GPU is lost], 250.00"]
     assert smi("-L").stdout.startswith("GPU 0: NVIDIA A100-PCIE-40GB (UUID: GPU-")
-    assert smi("-q", "-x").stdout.count("<total>40960 MiB</total>") == 4
+    parsed = ElementTree.fromstring(smi("-q", "-x").stdout)
+    assert [gpu.findtext("fb_memory_usage/total") for gpu in parsed.iter("gpu")] == ["40960 MiB"] * 4
+    assert [width.text for width in parsed.iter("max_link_width")] == ["16"] * 4
     assert "No running processes found" in smi().stdout
+
+
+def test_smi_shows_processes(smi: Callable[..., subprocess.CompletedProcess[str]], state: Path) -> None:
+    change(state, gpu1__processes="4242:a<b&:2048")
+    parsed = ElementTree.fromstring(smi("-q", "-x").stdout)
+    assert [p.findtext("process_name") for p in parsed.iter("process_info")] == ["a<b&"]
+    assert "4242  C  a<b&" in smi().stdout
+
+
+def test_smi_sets_persistence(smi: Callable[..., subprocess.CompletedProcess[str]], state: Path) -> None:
+    assert smi("-i", "1", "-pm", "1").stdout.splitlines() == [
+        "Enabled persistence mode for GPU 00000000:31:00.0.", "All done."]
+    assert "gpu1.persistence = 1" in state.read_text().splitlines()
 
 
 def test_smi_refuses_what_it_does_not_know(smi: Callable[..., subprocess.CompletedProcess[str]], state: Path) -> None:
     assert smi("--query-gpu=wonders", "--format=csv").returncode == 1
+    assert [smi(*words).returncode for words in (("-q",), ("topo",), ("-pm", "2"), ("--wonders",))] == [2] * 4
     state.unlink()
     done = smi("-L")
     assert done.returncode == 9

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -93,6 +93,37 @@ def test_a_section_that_hangs_crashes_or_ends_costs_no_other(monkeypatch: pytest
     assert len(answers["large"]["data"]) == 1_000_000
 
 
+@pytest.mark.parametrize(("trouble", "error"), [
+    (lambda _: time.sleep(600), "no answer within 0.2 s"),
+    (lambda _: os._exit(3), "the section's process ended without an answer")])
+def test_sections_that_share_a_process_fail_alone(
+    monkeypatch: pytest.MonkeyPatch, trouble: Callable[[Context], object], error: str,
+) -> None:
+    monkeypatch.setattr(main, "TOGETHER", ("before", "trouble", "after", "more"))
+    monkeypatch.setattr(main, "SECTIONS", {
+        "alone": (lambda _: os.getpid(), 5), "before": (lambda _: os.getpid(), 5), "trouble": (trouble, 0.2),
+        "after": (lambda _: os.getpid(), 5), "more": (lambda _: os.getpid(), 5)})
+    answers = main.collect({})["sections"]
+    assert answers.pop("trouble") == {"ok": False, "error": error}
+    assert len({answer["data"] for answer in answers.values()}) == 4
+    monkeypatch.setattr(main, "TOGETHER", ("before", "after", "more"))
+    assert len({answer["data"] for answer in main.collect({"sections": ["before", "after"]})["sections"].values()
+                if answer["ok"]}) == 1
+
+
+def test_another_python_is_sent_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = subprocess.run([sys.executable, "-I", "-"], input=build.program({"sections": ["cpu"]}), capture_output=True,
+                          timeout=60, cwd=tmp_path, check=True)
+    _, _, sources = build._packed()
+    monkeypatch.setattr(build, "_packed", lambda: ("00000000", "", sources))
+    there = subprocess.run([sys.executable, "-I", "-"], input=build.program({"sections": ["cpu"]}),
+                           capture_output=True, timeout=60, cwd=tmp_path, check=True)
+    answers = [json.loads(done.stdout)["sections"]["cpu"] for done in (here, there)]
+    assert answers[0].pop("seconds") is not None
+    assert answers[1].pop("seconds") is not None
+    assert answers[0] == answers[1]
+
+
 def test_what_a_hanging_section_has_started_is_ended_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     note = tmp_path / "pid"
 
@@ -134,6 +165,12 @@ def test_a_program_that_is_missing_fails_or_hangs_is_no_reading() -> None:
         real.run(["ls", "/nosuch"])
     with pytest.raises(Unmeasured, match=r"sleep: no answer within 0\.2 s"):
         real.run(["sleep", "600"], limit_s=0.2)
+    with pytest.raises(Unmeasured, match=r"yes: no answer within 0\.2 s"):
+        real.run(["yes"], limit_s=0.2)
+    with pytest.raises(Unmeasured, match="sh: exit status -9: said nothing"):
+        real.run(["sh", "-c", "kill -9 $$"])
+    with pytest.raises(Unmeasured, match=r"sh: no answer within 0\.3 s"):
+        real.run(["sh", "-c", "exec >&- 2>&-; exec sleep 600"], limit_s=0.3)
 
 
 def test_programs_speak_english_and_get_no_input(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,7 @@ def test_ssh_pins_keys_and_asks_nobody(fake: Fake, key: Path) -> None:
         "BatchMode": "yes", "StrictHostKeyChecking": "yes", "IdentitiesOnly": "yes", "LogLevel": "ERROR",
         "UserKnownHostsFile": str(key.parent / "known"), "GlobalKnownHostsFile": "/dev/null", "ConnectTimeout": "2",
         "ServerAliveInterval": "5", "ServerAliveCountMax": "2", "ForwardAgent": "no", "ControlMaster": "auto",
-        "ControlPath": "", "ControlPersist": "60"}
+        "ControlPath": "", "ControlPersist": "60", "KexAlgorithms": "^curve25519-sha256"}
     single = {a: b for a, b in itertools.pairwise(words) if a in ("-F", "-i", "-p", "-l")}
     assert single == {"-F": "none", "-i": str(key), "-p": "2222", "-l": "admin"}
 

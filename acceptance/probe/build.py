@@ -6,6 +6,8 @@ import base64
 import functools
 import importlib.util
 import json
+import marshal
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,11 +18,13 @@ from acceptance.probe.subset import subset, words
 
 PACKAGE = Path(__file__).parent
 HERE_ONLY = {"build.py", "collector.py", "bootstrap.py", "subset.py"}
+# annotations are never evaluated there, and importing typing takes a node 3 ms
+_FOR_ANNOTATIONS = re.compile(r"^from (?:typing|collections\.abc) import .*\n", re.MULTILINE)
 
 
 def program(parameters: Mapping[str, Any]) -> bytes:
     """Source for `python3 -I -`. The parameters: names, units, fabric_interface, sections (None: all)."""
-    call = f"\n\nrun({_packed()!r}, {json.dumps(dict(parameters))!r})\n"
+    call = f"\n\nrun({', '.join(map(repr, _packed()))}, {json.dumps(dict(parameters))!r})\n"
     return ((PACKAGE / "bootstrap.py").read_text(encoding="utf-8") + call).encode("ascii")
 
 
@@ -33,7 +37,8 @@ def modules() -> dict[str, tuple[bool, str]]:
     for file in files:
         parts = ["acceptance", *file.relative_to(root).with_suffix("").parts]
         package = parts[-1] == "__init__"
-        found[".".join(parts[:-1] if package else parts)] = (package, file.read_text(encoding="utf-8"))
+        found[".".join(parts[:-1] if package else parts)] = (
+            package, _FOR_ANNOTATIONS.sub("", file.read_text(encoding="utf-8")))
     used = words(found["acceptance.probe.sections.gpu"][1])
     return found | {"pynvml": (False, subset(_pynvml(), used, "NVML_ERROR_"))}
 
@@ -47,5 +52,14 @@ def _pynvml() -> str:
 
 
 @functools.cache
-def _packed() -> str:
-    return base64.b64encode(zlib.compress(json.dumps(modules()).encode("ascii"))).decode("ascii")
+def _packed() -> tuple[str, str, str]:
+    """The magic number of this Python, all modules as it compiled them, and as source for another Python."""
+    sources = modules()
+    compiled = {name: (package, marshal.dumps(compile(source, f"<probe>/{name}", "exec", dont_inherit=True)))
+                for name, (package, source) in sources.items()}
+    return importlib.util.MAGIC_NUMBER.hex(), _pack(compiled), _pack(sources)
+
+
+def _pack(found: Mapping[str, tuple[bool, str | bytes]]) -> str:
+    # version 2 of the format: what a newer one shares by reference, an older Python may not read
+    return base64.b64encode(zlib.compress(marshal.dumps(dict(found), 2))).decode("ascii")

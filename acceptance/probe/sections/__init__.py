@@ -8,6 +8,8 @@ from typing import Any
 from acceptance.probe.run import Context
 from acceptance.probe.sections import gpu, hardware, network, security, system
 
+# what reads a few files of the kernel and starts no program
+TOGETHER = ("topology", "kernel", "disks", "identity", "os", "cpu", "memory", "limits")
 GPU_SECTIONS = ("nvml", "nvidia_smi", "topology", "rdma", "qos")
 
 # the slowest first: they are started first
