@@ -42,7 +42,7 @@ class Run:
         return [(i["check"], i["subject"], i["verdict"]) for i in self.items if i["verdict"] != "PASS"]
 
 
-def clean_environment() -> dict[str, str]:
+def plain_environment() -> dict[str, str]:
     """This process's environment without what would steer another pytest."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
 
@@ -50,7 +50,7 @@ def clean_environment() -> dict[str, str]:
 def lab_command(*arguments: str, timeout: float = 900, check: bool = True) -> subprocess.CompletedProcess[str]:
     """`python -m lab …` in this checkout."""
     done = subprocess.run([sys.executable, "-m", "lab", *arguments], cwd=ROOT, text=True, timeout=timeout,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_environment(), check=False)
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=plain_environment(), check=False)
     if check and done.returncode:
         raise AssertionError(f"python -m lab {' '.join(arguments)}: exit {done.returncode}\n{done.stdout[-3000:]}")
     return done
@@ -85,7 +85,7 @@ def bare_lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     with aloud(request.config, "the lab: up, bare"):
         lab_command("down")
         # shown as it comes: the first time it builds Kubernetes, which takes a quarter of an hour and more
-        subprocess.run([sys.executable, "-m", "lab", "up"], cwd=ROOT, check=True, timeout=4800, env=clean_environment())
+        subprocess.run([sys.executable, "-m", "lab", "up"], cwd=ROOT, check=True, timeout=4800, env=plain_environment())
     yield Lab.open()
     lab_command("down")
 
