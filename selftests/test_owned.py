@@ -136,7 +136,8 @@ def test_nothing_is_left_when_the_time_is_over_or_the_run_interrupted(name: str,
 
 def test_ctrl_c_waits_until_what_was_made_is_removed(tmp_path: Path) -> None:
     program = f"""
-import _thread, sys, time
+import _thread, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may have been told to ignore it
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
 from selftests.test_owned import FakeCluster, collect, left
