@@ -48,6 +48,12 @@ def coverage(checks: Mapping[str, Check]) -> dict[str, list[str]]:
     return found
 
 
+def unproven(checks: Mapping[str, Check], phase: int) -> list[str]:
+    """Clauses of a phase that no check proves: nothing is said about them by any verdict."""
+    found = coverage(checks)
+    return [clause for clause, its_phase in CLAUSES.items() if its_phase == phase and not found[clause]]
+
+
 def gaps(checks: Mapping[str, Check]) -> list[str]:
     """What is wrong with the coverage: clauses without a check, and checks of clauses that the guide has not."""
     found = coverage(checks)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from acceptance import __version__
 from acceptance.checks import CHECKS, Check
 from acceptance.errors import WrongUse
+from acceptance.guide import unproven
 from acceptance.judge import Judgement
 from acceptance.selection import missing_from_gate
 from acceptance.site.load import Site
@@ -62,6 +63,7 @@ class RunFolder:
             "gates": {str(p): {"missing": missing_from_gate(p, items, site) + [
                 (item.check.id, item.subject) for item in left_out if item.check.phase == p]} for p in phases},
             "checks": {id: asdict(check) for id, check in checks.items() if check.phase in phases},
+            "unproven": {str(p): unproven(checks, p) for p in phases},
             "not_measurable": dict(site.contract.not_measurable), "evidence_source": evidence_source,
         })
         folder._write_header()

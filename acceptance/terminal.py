@@ -84,4 +84,7 @@ def verdict_lines(report: RunReport) -> list[str]:
         lines.append(f"phase {gate.phase}: {gate.decision}: {counts}")
         if gate.missing:
             lines.append(f"  partial: {len(gate.missing)} items of this gate were not selected, so it is not judged")
+        clauses = report.header.get("unproven", {}).get(str(gate.phase), [])
+        if clauses:
+            lines.append(f"  no check judges yet: {'; '.join(clauses)}")
     return [*lines, f"report: {report.folder / 'report.html'}"]

@@ -61,6 +61,12 @@ def test_every_report_is_written_and_latest_points_there(healthy: Mini, healthy_
     assert str(healthy_run.path / "report.html") in healthy_run.out
 
 
+def test_clauses_that_no_check_judges_are_reserved(healthy_run: Result) -> None:
+    report = (healthy_run.path / "report.html").read_text()
+    assert "clauses of the guide that no check judges yet" in report
+    assert "Infrastructure Deployment / SSH Hardening" in report[report.index("clauses of the guide"):]
+
+
 def test_the_log_has_every_item_with_its_findings(healthy_run: Result) -> None:
     log = (healthy_run.path / "log.html").read_text()
     for one in healthy_run.items.values():
