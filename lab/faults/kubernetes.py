@@ -171,7 +171,9 @@ FAULTS: tuple[Fault, ...] = (
                  on_host_clear=f"rm -f {PKI}/lab.key {PKI}/lab.crt5; [ ! -L {PKI}/lab.pem ] || mv -f {PKI}/lab.pem "
                                f"{PKI}/kubelet-client-current.pem"),
     kept_off("cni-pod-missing", "the pod network's daemon does not run on one node", "kube-system", "lab-network",
-             (Expect("cni", "kube-system/lab-network"), *may(("network-policy", "* on {host}")))),
+             (Expect("cni", "kube-system/lab-network"), *may(
+                 # packets of pods that it never heard of are dropped
+                 ("network-policy", "* on {host}"), ("pod-network", "*{host}*"), ("dns", "{host}")))),
     ClusterFault("pod-mtu-wrong", "the port of a pod on one host has another MTU", (Expect("cni", "{host}"),),
                  target="gpu-node-03",
                  on_host="v=$(ls /sys/class/net | grep -m1 ^veth); echo $v > /run/lab-veth && ip link set $v mtu 8000",
