@@ -1,7 +1,8 @@
 """Proof that every check turns red: inject each fault, run the gates, compare with what the fault declares, both ways.
 
 `python -m lab.prove [NAME ...]` prints the table fault × check and writes it to reports/prove/prove.md.
-Independent faults are injected together on different hosts; each must still be attributed to its own.
+Independent faults are injected together on different hosts; each must still be attributed to its own. Faults of
+different phases are proven in runs of their own: those of a cluster only where one is deployed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,11 +21,13 @@ from pathlib import Path
 from lab.errors import LabError
 from lab.faults import FAULTS, active
 from lab.faults.base import Expect, Fault
+from lab.faults.kubectl import PHASES
 from lab.faults.prerequisites import site_override
 from lab.hosts import Lab
 
 ROOT = Path(__file__).parents[1]
-MARKS = "phase1 or phase2"
+RUN_S = {PHASES: 900}  # the longest healthy or broken run, where it is not the usual
+AT_ONCE = {PHASES: 6}  # faults that are injected or cleared at a time: those of a cluster wait most of the time
 MOST_CUT_OFF = 2  # in a batch: what most nodes have in common must stay known
 Red = tuple[str, str]  # check, subject
 
@@ -71,7 +75,7 @@ def plan(faults: Iterable[Fault], gpu_nodes: Sequence[str]) -> list[list[Placed]
 
 
 def _place(fault: Fault, batch: list[Placed], gpu_nodes: Sequence[str]) -> Placed | None:
-    if fault.alone or any(other.fault.alone for other in batch):
+    if fault.alone or any(other.fault.alone or other.fault.phases != fault.phases for other in batch):
         return None
     if _cuts_off(fault) and sum(_cuts_off(other.fault) for other in batch) >= MOST_CUT_OFF:
         return None
@@ -137,38 +141,42 @@ def read_reds(run: Path) -> list[Red]:
     return reds
 
 
-def run_gates(lab: Lab, folder: Path, refusal: str = "") -> list[Red]:
+def run_gates(lab: Lab, folder: Path, marks: str, refusal: str = "", only: str = "") -> list[Red]:
     """One run of the gates on the operator's host; the reds of its run folder, or the refusal that was announced."""
     shutil.rmtree(folder, ignore_errors=True)
     site = site_override(lab) / "site.yaml"
     override = ["--site", str(site)] if site.exists() else []
-    command = [sys.executable, "-m", "pytest", "-q", "-m", MARKS, "--report-dir", str(folder), *override]
-    done = lab.ops.run(command, check=False, timeout=300 * lab.site.contract.ssh.deadline_factor)
+    command = [sys.executable, "-m", "pytest", "-q", "-m", marks, "-k", only, "--report-dir", str(folder),
+               *override]
+    done = lab.ops.run(command, check=False, timeout=RUN_S.get(marks, 300) * lab.site.contract.ssh.deadline_factor)
     if refusal and done.returncode == 4:
         return [("exit code 4", line) for line in (done.stdout + done.stderr).splitlines() if refusal in line]
     runs = sorted(path.parent for path in folder.glob("*/findings.jsonl") if not path.parent.is_symlink())
     if not runs:
-        raise LabError(f"{folder}: the run left no findings; run it by hand: python -m lab run pytest -m '{MARKS}'")
+        raise LabError(f"{folder}: the run left no findings; run it by hand: python -m lab run pytest -m '{marks}'")
     return read_reds(runs[-1])
 
 
-def prove_batch(lab: Lab, batch: Sequence[Placed], folder: Path) -> tuple[list[Outcome], list[Red]]:
+def prove_batch(lab: Lab, batch: Sequence[Placed], folder: Path, only: str = "") -> tuple[list[Outcome], list[Red]]:
     """Inject, run, clear, judge."""
     errors: dict[str, str] = {}
     reds: list[Red] = []
+
+    def each(act: Callable[[Lab, Fault, str], None], what: str, places: Iterable[Placed]) -> None:
+        def one(placed: Placed) -> None:
+            try:
+                act(lab, placed.fault, placed.host)
+            except Exception as error:
+                errors[placed.fault.name] = f"{what}: {error}"
+
+        with ThreadPoolExecutor(AT_ONCE.get(batch[0].fault.phases, 1)) as pool:
+            list(pool.map(one, places))
+
     try:
-        for placed in batch:
-            try:
-                active.inject(lab, placed.fault, placed.host)
-            except Exception as error:
-                errors[placed.fault.name] = f"not injected: {error}"
-        reds = run_gates(lab, folder, batch[0].fault.refusal)
+        each(active.inject, "not injected", batch)
+        reds = run_gates(lab, folder, batch[0].fault.phases, batch[0].fault.refusal, only)
     finally:
-        for placed in reversed(batch):
-            try:
-                active.clear(lab, placed.fault, placed.host)
-            except Exception as error:
-                errors[placed.fault.name] = f"not cleared: {error}"
+        each(active.clear, "not cleared", reversed(batch))
     return judge(batch, reds, errors)
 
 
@@ -197,38 +205,57 @@ class Proof:
         return "\n".join(lines) + "\n"
 
 
-def prove(lab: Lab, faults: Sequence[Fault]) -> Proof:
-    """Inject every fault, in batches; prints one line a batch and writes reports/prove/prove.md."""
+def prove(lab: Lab, faults: Sequence[Fault], only: str = "") -> Proof:
+    """Inject every fault, in batches; prints one line a batch and writes reports/prove/prove.md.
+
+    `only` narrows the runs to some checks, as pytest's -k: for trying a fault, it proves nothing of the others.
+    """
     batches = plan(faults, lab.gpu_nodes)
+    marks = list(dict.fromkeys(batch[0].fault.phases for batch in batches))
     folder = ROOT / "reports" / "prove"
-    healthy = run_gates(lab, folder / "healthy-before")
+    healthy = [red for number, one in enumerate(marks, 1)
+               for red in run_gates(lab, folder / f"healthy-before-{number}", one, only=only)]
     outcomes: list[Outcome] = []
     strangers: list[tuple[int, Red]] = []
     started = time.monotonic()
     for number, batch in enumerate(batches, 1):
-        results, extra = prove_batch(lab, batch, folder / f"batch-{number:02}")
+        results, extra = prove_batch(lab, batch, folder / f"batch-{number:02}", only)
         outcomes += results
         strangers += [(number, red) for red in extra]
         left = (time.monotonic() - started) / number * (len(batches) - number)
         state = "as announced" if all(o.proven for o in results) and not extra else "NOT as announced"
         names = ", ".join(p.fault.name for p in batch)
         print(f"batch {number}/{len(batches)}, {left:.0f} s left: {state}: {names}", flush=True)
-    proof = Proof(outcomes, strangers, healthy + run_gates(lab, folder / "healthy-after"))
+    for number, one in enumerate(marks, 1):
+        healthy += run_gates(lab, folder / f"healthy-after-{number}", one, only=only)
+    proof = Proof(outcomes, strangers, healthy)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "prove.md").write_text(proof.table())
     return proof
 
 
+def provable(lab: Lab) -> list[Fault]:
+    """The faults whose layer is deployed; says which are left out."""
+    if (lab.home / "operator" / "admin.conf").exists():
+        return list(FAULTS.values())
+    found = [fault for fault in FAULTS.values() if fault.phases != PHASES]
+    print(f"no Kubernetes is deployed: {len(FAULTS) - len(found)} faults of {PHASES} are left out", flush=True)
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Prove the named faults, or all of them."""
+    """Prove the named faults, or all of them whose layer is deployed."""
     parser = argparse.ArgumentParser(prog="python -m lab.prove", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="faults to prove; all if left out")
+    parser.add_argument("-k", dest="only", default="", metavar="EXPRESSION",
+                        help="run these checks only, as pytest's -k: for trying a fault")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in FAULTS]
     if unknown:
         print(f"no fault is called {unknown[0]}; see `python -m lab fault list`", file=sys.stderr)
         return 4
-    proof = prove(Lab.open(), [FAULTS[name] for name in options.names] or list(FAULTS.values()))
+    lab = Lab.open()
+    proof = prove(lab, [FAULTS[name] for name in options.names] or provable(lab), options.only)
     print(proof.table())
     return 0 if proof.complete else 1
 

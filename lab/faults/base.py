@@ -51,6 +51,8 @@ class Fault(ABC):
 
     `refusal` marks a defect of what the user wrote: no gate is run at all, exit code 4, and the one line of the error
     contains this text.
+
+    `phases` is the pytest marks of the gates that judge it: such with other marks are proven in other runs.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Fault(ABC):
     alone: bool = False
     fabric: bool = False
     refusal: str = ""
+    phases: str = "phase1 or phase2"
 
     @abstractmethod
     def inject(self, lab: Lab, target: str) -> None:

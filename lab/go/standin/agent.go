@@ -70,13 +70,18 @@ func (a *Agent) answerHealth(ctx context.Context) {
 			http.Error(response, "rules are not written", http.StatusServiceUnavailable)
 		}
 	})
-	server := &http.Server{Addr: healthAddress, Handler: handler, ReadHeaderTimeout: commandTime}
-	go func() {
-		<-ctx.Done()
-		_ = server.Close()
-	}()
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
-		fmt.Fprintln(os.Stderr, "agent:", err)
+	// the agent before this one may still be ending, and hold the port
+	for ctx.Err() == nil {
+		server := &http.Server{Addr: healthAddress, Handler: handler, ReadHeaderTimeout: commandTime}
+		stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+		if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+			fmt.Fprintln(os.Stderr, "agent:", err)
+		}
+		stop()
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryTime):
+		}
 	}
 }
 
