@@ -308,6 +308,12 @@ def test_the_pods_mtu_must_leave_room_for_the_encapsulation() -> None:
     assert judge("cni", cluster=none).verdict() is Verdict.BLOCKED
 
 
+def test_one_node_without_a_pods_interface_is_blocked() -> None:
+    breaks = {h.name: [network_sections(h), *([] if h.name == NODE else [with_pod])] for h in SITE.hosts}
+    found = judge("cni", cluster=Broken(breaks=breaks).cluster())
+    assert (found.verdict(), subjects(reds(found))) == (Verdict.BLOCKED, {NODE})
+
+
 def test_a_slow_moment_of_few_writes_is_not_judged_alone() -> None:
     few = at(*ETCD, "samples", 0, value=etcd_sample(1095))
     assert judge("etcd", few).verdict() is Verdict.PASS

@@ -29,7 +29,6 @@ def test_cni(site: Site, kube: KubeFacts, cluster: Cluster, findings: Findings) 
     judge_workload(findings, kube, site, contract.daemonset)
     findings.at_most("contracted pod MTU", measured=contract.pod_mtu, required=port - contract.overhead_bytes,
                      unit="bytes", subject="contract")
-    seen = 0
     for host in site.group("gpu_nodes"):
         node = cluster[host.name]
         named: dict[str, Any] = {"subject": host.name, "evidence": [node.evidence_id] if node.evidence_id else ()}
@@ -39,13 +38,12 @@ def test_cni(site: Site, kube: KubeFacts, cluster: Cluster, findings: Findings) 
         except Unmeasured as problem:
             findings.blocked("MTU of pods' interfaces", str(problem), **named)
             continue
-        seen += len(mtus)
+        if not mtus:
+            findings.blocked("MTU of pods' interfaces", f"there is no interface {contract.host_interfaces}", **named)
         for name, mtu in mtus.items():
             findings.equal(f"MTU of {name}", measured=mtu, required=contract.pod_mtu, unit="bytes", **named)
             findings.at_most(f"MTU of {name}, with encapsulation", measured=mtu + contract.overhead_bytes,
                              required=port, unit="bytes", **named)
-    if not seen:
-        findings.blocked("MTU of pods' interfaces", f"no node has an interface {contract.host_interfaces}")
 
 
 @check("pods", phase=3, layer="kubernetes", area="k8s", needs=("kube-state",), daily=True,
