@@ -7,7 +7,15 @@ worst=0
 step() {
   name=$1; shift
   echo "VM: $name ($(( $(date +%s) - start )) s since the start)"
-  "$@" > "reports/vm/$name.txt" 2>&1
+  "$@" > "reports/vm/$name.txt" 2>&1 &
+  running=$!
+  ticks=0
+  while kill -0 $running 2>/dev/null; do
+    sleep 2
+    ticks=$((ticks + 1))
+    [ $((ticks % 30)) != 0 ] || echo "VM: | $(grep -E '^(TASK|lab:|prove:|[0-9]+/)' "reports/vm/$name.txt" | tail -n 1 | tr -d '*')"
+  done
+  wait $running
   code=$?
   [ $code = 0 ] || { worst=1; echo "VM: $name ended with exit code $code:"; tail -n 25 "reports/vm/$name.txt" | sed 's/^/VM: | /'; }
   return $code
