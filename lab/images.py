@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lab import archives, packages
@@ -102,13 +103,17 @@ def made() -> bool:
     return any(cache_folder().glob("images-node-*"))
 
 
+def folders(rootfs: Path, cache: Path) -> list[tuple[Archive, Path]]:
+    """Every archive and its folder of the cache, made where it is not there yet. Raises LabError."""
+    return [(archive, packages.kept(cache, f"images-{archive.name}-{_digest(archive)}", partial(_write, archive)))
+            for archive in all_archives(rootfs)]
+
+
 def publish(rootfs: Path, cache: Path, dest: Path, url: str) -> list[dict[str, object]]:
     """Archives in `dest`, made where the cache has none; entries for the role `image_archives`. Raises LabError."""
     dest.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, object]] = []
-    for archive in all_archives(rootfs):
-        name = f"images-{archive.name}-{_digest(archive)}"
-        folder = packages.kept(cache, name, lambda making, archive=archive: _write(archive, making))  # type: ignore[misc]
+    for archive, folder in folders(rootfs, cache):
         packages.link(folder / archive.file_name, dest / archive.file_name)
         entries.append({"url": f"{url}/{archive.file_name}", "sha256": (folder / "sha256").read_text(),
                         "hosts": archive.hosts, "images": [name for image in archive.images for name in image.names]})

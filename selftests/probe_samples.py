@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acceptance.probe.parse import gpu, hardware, kernel, network, security, services
+from acceptance.probe.parse import firewall, gpu, hardware, kernel, network, security, services
 
 DATA = Path(__file__).parent / "data" / "probe"
 UNITS = ["containerd", "ssh", "nosuch"]
@@ -24,6 +24,35 @@ def sample(name: str) -> str:
 def units(text: str) -> dict[str, dict[str, str]]:
     """The parser of units, asked for those of the sample."""
     return services.units(text, UNITS)
+
+
+ENABLED = "ENABLED=yes\n"  # of ufw.conf
+
+
+def filter_v4(text: str) -> dict[str, Any]:
+    """A host without IPv6 whose packet filter is `text`."""
+    return firewall.firewall(text, None, ENABLED)
+
+
+def filter_v6(text: str) -> dict[str, Any]:
+    """A host with a healthy packet filter for IPv4, and `text` for IPv6."""
+    return firewall.firewall(only_ssh_and(), text, ENABLED)
+
+
+def only_ssh_and(*rules: str) -> str:
+    """A packet filter that lets nothing in but ssh, and what more rules do to it."""
+    own = "-A ufw-user-input -s 10.100.0.0/24 -p tcp -m tcp --dport 22 -j ACCEPT\n"
+    kept = [line for line in sample("iptables-save.txt").splitlines(keepends=True)
+            if not line.startswith("-A ufw-user-")]
+    end = kept.index("COMMIT\n")
+    return "".join([*kept[:end], own, *(f"{rule}\n" for rule in rules), *kept[end:]])
+
+
+def closed(found: dict[str, Any]) -> bool:
+    """Whether such a packet filter lets nothing in but ssh from the management network."""
+    rules = [(rule["port"], rule["protocol"], rule["source"], rule["action"]) for rule in found["rules"]]
+    return bool(found["active"]) and found["default_incoming"] == "deny" and rules == [
+        ("22", "tcp", "10.100.0.0/24", "allow")]
 
 
 PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -44,7 +73,8 @@ PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "tracking": (services.chrony_tracking, sample("chronyc-tracking.txt")),
     "sources": (services.chrony_sources, sample("chronyc-sources.txt")),
     "sshd": (security.sshd_options, sample("sshd-T.txt")),
-    "ufw": (security.ufw_status, sample("ufw-active.txt")),
+    "iptables-save": (filter_v4, sample("iptables-save.txt")),
+    "ip6tables-save": (filter_v6, sample("ip6tables-save.txt")),
     "passwd": (security.passwd, sample("passwd.txt")),
     "shadow": (security.shadow_locked, sample("shadow.txt")),
     "cvtsudoers": (security.sudo_principals, sample("cvtsudoers.json")),
@@ -60,23 +90,15 @@ class Unhealthy:
     passes: Callable[[Any], bool]
 
 
-UFW = """Status: active
-Logging: on (low)
-Default: deny (incoming), allow (outgoing), allow (routed)
-New profiles: skip
-
-To                         Action      From
---                         ------      ----
-22/tcp                     ALLOW IN    10.100.0.0/24
-"""
 ROOT_RULE = json.dumps({"User_Specs": [{"User_List": [{"username": "root"}]}, {"User_List": [{"username": "guest"}]}]})
 
 UNHEALTHY: dict[str, Unhealthy] = {
     "a port too many": Unhealthy(
-        security.ufw_status, UFW + "8080/tcp                   ALLOW IN    Anywhere\n\n",
-        lambda data: data["active"] and data["default_incoming"] == "deny" and
-        [rule["port"] for rule in data["rules"]] == ["22"]),
-    "firewall off": Unhealthy(security.ufw_status, sample("ufw-inactive.txt"), lambda data: bool(data["active"])),
+        filter_v4, only_ssh_and("-A ufw-user-input -p tcp -m tcp --dport 8080 -j ACCEPT"), closed),
+    "everything let in ahead of ufw": Unhealthy(filter_v4, only_ssh_and("-A INPUT -j ACCEPT"), closed),
+    "open by default": Unhealthy(
+        filter_v4, only_ssh_and().replace(":INPUT DROP", ":INPUT ACCEPT"), closed),
+    "firewall off": Unhealthy(filter_v4, sample("iptables-save-off.txt"), lambda data: bool(data["active"])),
     "password logins": Unhealthy(
         security.sshd_options, sample("sshd-T.txt"),
         lambda data: data["passwordauthentication"] == "no" and data["permitrootlogin"] == "no"),

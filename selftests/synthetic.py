@@ -88,15 +88,16 @@ def _security(contract: Contract, host: Host) -> Sections:
     firewall = contract.security.firewall
     rules = [{"port": str(p.port), "protocol": p.protocol, "source": str(p.source), "action": "allow",
               "direction": "in", "destination": "any",
-              "interface": None, "v6": False} for p in contract.ports_of(host.groups)]
+              "interface": None, "v6": False, "remark": ""} for p in contract.ports_of(host.groups)]
     names = contract.security.login_users
     users = [{"name": name, "uid": 0 if name == "root" else 1000 + n, "shell": "/bin/bash", "login": True,
               "password_locked": True} for n, name in enumerate(names)]
     return {
         "sshd": {"options": {"passwordauthentication": "no", "kbdinteractiveauthentication": "no",
                              "permitrootlogin": "no"}},
-        "firewall": {"active": True, "default_incoming": firewall.default_incoming, "default_outgoing": "allow",
-                     "default_routed": firewall.default_routed, "rules": rules},
+        "firewall": {"active": True, "at_boot": True, "default_incoming": firewall.default_incoming,
+                     "default_routed": firewall.default_routed, "default_incoming_v6": firewall.default_incoming,
+                     "default_routed_v6": firewall.default_routed, "rules": rules},
         "accounts": {"users": [*users, {"name": "daemon", "uid": 1, "shell": "/usr/sbin/nologin", "login": False,
                                         "password_locked": True}],
                      "sudoers": list(contract.security.sudo_users)},

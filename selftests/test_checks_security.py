@@ -73,7 +73,7 @@ def set_in(section: str, **values: Any) -> Break:
 
 def rule(**values: Any) -> dict[str, Any]:
     return {"port": "80", "protocol": "tcp", "source": "10.100.0.0/24", "action": "allow", "direction": "in",
-            "interface": None, "destination": "any", "v6": False} | values
+            "interface": None, "destination": "any", "v6": False, "remark": ""} | values
 
 
 @pytest.mark.parametrize("node", [NODE, "k8s-cp-01"])
@@ -105,9 +105,16 @@ DEFECTS: list[tuple[str, Break, str]] = [
     ("accounts", lambda s: s["accounts"]["sudoers"].append("guest"), "sudo rights: measured admin, guest, root"),
     ("accounts", lambda s: s["accounts"]["sudoers"].append("%wheel"), "extra: %wheel"),
     ("accounts", lambda s: s["accounts"]["users"].pop(1), "missing: admin"),
-    ("firewall", set_in("firewall", active=False, default_incoming=None, default_routed=None, rules=[]), "firewall on"),
+    ("firewall", set_in("firewall", active=False, rules=[]), "firewall on"),
     ("firewall", set_in("firewall", default_incoming="allow"), "default, incoming: measured allow"),
     ("firewall", set_in("firewall", default_routed="deny"), "default, routed"),
+    ("firewall", set_in("firewall", default_incoming_v6="allow"), "default, incoming (IPv6): measured allow"),
+    ("firewall", set_in("firewall", at_boot=False), "firewall on after a reboot"),
+    ("firewall", lambda s: s["firewall"]["rules"].append(rule(port="any", protocol="any", source="any",
+                                                              remark="ahead of ufw's rules, in INPUT")),
+     "extra: allow in any/any from any [ahead of ufw's rules, in INPUT]"),
+    ("firewall", lambda s: s["firewall"]["rules"][0].update(remark="-m limit --limit 1/min"),
+     "missing: allow in 22/tcp"),
     ("firewall", lambda s: s["firewall"]["rules"].append(rule()), "extra: allow in 80/tcp from 10.100.0.0/24"),
     ("firewall", lambda s: s["firewall"]["rules"].append(rule(port="22", source="any")), "extra: allow in 22/tcp"),
     ("firewall", lambda s: s["firewall"]["rules"].append(rule(port="22", source="any", v6=True)), "from any (IPv6)"),

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acceptance.errors import ParseError
-from acceptance.probe.parse import gpu, hardware, kernel, network, security, services
-from selftests.probe_samples import PARSERS, UFW, UNHEALTHY, config_space, sample, units
+from acceptance.probe.parse import firewall, gpu, hardware, kernel, network, security, services
+from selftests.probe_samples import PARSERS, UNHEALTHY, config_space, filter_v4, only_ssh_and, sample, units
 
 parsers = pytest.mark.parametrize("name", PARSERS)
 unhealthy = pytest.mark.parametrize("name", UNHEALTHY)
@@ -99,25 +99,64 @@ def test_unhealthy_output_with_a_wrong_character_does_not_pass(name: str, data: 
         assert not case.passes(case.parse(case.text[:at] + data.draw(st.characters()) + case.text[at + 1 :]))
 
 
-def test_ufw_rules() -> None:
-    rules = security.ufw_status(sample("ufw-active.txt"))["rules"]
+def test_rules_in_force() -> None:
+    found = firewall.firewall(sample("iptables-save.txt"), sample("ip6tables-save.txt"), "ENABLED=yes\n")
+    assert (found["active"], found["at_boot"]) == (True, True)
+    assert [found[f"default_{name}"] for name in ("incoming", "routed", "incoming_v6", "routed_v6")] == [
+        "deny", "allow", "deny", "allow"]
+    rules = found["rules"]
     plain = [(r["port"], r["protocol"], r["source"], r["action"], r["v6"]) for r in rules]
-    assert plain[:4] == [
+    assert plain[:5] == [
         ("22", "tcp", "10.100.0.0/24", "allow", False), ("5201:5232", "tcp", "10.100.0.0/24", "allow", False),
-        ("80,443", "tcp", "any", "allow", False), ("8080", "any", "any", "allow", False),
+        ("80,443", "tcp", "any", "allow", False), ("8080", "tcp", "any", "allow", False),
+        ("8080", "udp", "any", "allow", False),
     ]
-    assert ("9100", "tcp", "fd00::/64", "allow", True) in plain
-    assert ("any", "any", "10.3.3.3", "allow", False) in plain
-    assert ("any", "udp", "10.3.3.4 port 99", "allow", False) in plain
+    for expected in (("9100", "tcp", "fd00::/64", "allow", True), ("any", "any", "10.3.3.3", "allow", False),
+                     ("any", "udp", "10.3.3.4 port 99", "allow", False), ("2222", "tcp", "any", "limit", False),
+                     ("113", "tcp", "any", "reject", True), ("any", "esp", "10.1.1.1", "allow", False)):
+        assert expected in plain
     deny = next(r for r in rules if r["action"] == "deny")
     assert (deny["destination"], deny["interface"], deny["source"]) == ("10.0.0.1", "eth0", "192.168.1.7")
-    assert [r["port"] for r in rules if r["direction"] == "fwd"] == ["80"]
-    assert len(rules) == 18
+    assert [(r["port"], r["interface"]) for r in rules if r["direction"] == "fwd"] == [("80", "eth0 to eth1")]
+    assert [r["remark"] for r in rules if r["remark"]] == []
+    assert len(rules) == 22
 
 
-def test_ufw_without_its_last_line_is_refused() -> None:
-    with pytest.raises(ParseError, match="cut off"):
-        security.ufw_status(UFW)
+@pytest.mark.parametrize(("name", "active", "incoming"), [
+    ("iptables-save-fresh.txt", False, "allow"), ("iptables-save-off.txt", False, "allow"),
+    ("iptables-save-reject.txt", True, "reject")])
+def test_a_firewall_that_is_off_or_rejects(name: str, active: bool, incoming: str) -> None:
+    found = firewall.firewall(sample(name), None, "# x\nENABLED=no\n")
+    assert (found["active"], found["at_boot"], found["default_incoming"], found["default_incoming_v6"]) == (
+        active, False, incoming, None)
+
+
+@pytest.mark.parametrize(("rule", "seen"), [
+    ("-A INPUT -j ACCEPT", ("any", "allow", "ahead of ufw's rules, in INPUT")),
+    ("-A INPUT -p tcp -m tcp --dport 9 -j ACCEPT", ("9", "allow", "ahead of ufw's rules, in INPUT")),
+    ("-A ufw-before-input -p tcp -m tcp --dport 9 -j ACCEPT",
+     ("9", "allow", "ahead of ufw's rules, in ufw-before-input")),
+    ("-A INPUT -g elsewhere", ("any", "nothing", "-g elsewhere ahead of ufw's rules, in INPUT")),
+    ("-A ufw-user-input -p tcp -m tcp --dport 9 -m time --timestart 01:00:00 -j ACCEPT",
+     ("9", "allow", "-m time --timestart 01:00:00")),
+    ("-A ufw-user-input ! -s 10.0.0.0/8 -p tcp -m tcp --dport 9 -j ACCEPT", ("9", "allow", "! -s 10.0.0.0/8")),
+    ('-A ufw-user-input -p tcp -m tcp --dport 9 -m comment --comment "a b" -j ACCEPT', ("9", "allow", ""))])
+def test_what_is_let_in_beside_plain_rules_is_seen(rule: str, seen: tuple[str, str, str]) -> None:
+    found = filter_v4(only_ssh_and(rule))["rules"]
+    assert [(r["port"], r["action"], r["remark"]) for r in found if r["port"] != "22"] == [seen]
+
+
+@pytest.mark.parametrize(("rule", "problem"), [
+    ("-A nowhere -j ACCEPT", "not understood"), ("#A INPUT -j ACCEPT", "not understood"),
+    (":INPUT QUEUE [0:0]", "expected policy ACCEPT or DROP, found QUEUE")])
+def test_a_damaged_table_is_refused(rule: str, problem: str) -> None:
+    with pytest.raises(ParseError, match=problem):
+        filter_v4(only_ssh_and(rule))
+
+
+def test_a_table_without_its_end_is_refused() -> None:
+    with pytest.raises(ParseError, match="from \\*filter to COMMIT"):
+        filter_v4(only_ssh_and().partition("COMMIT")[0])
 
 
 def test_sudoers_names_users_and_groups_but_not_the_excluded() -> None:

@@ -93,6 +93,14 @@ def test_a_section_that_hangs_crashes_or_ends_costs_no_other(monkeypatch: pytest
     assert len(answers["large"]["data"]) == 1_000_000
 
 
+def test_a_host_without_gpus_is_not_asked_about_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "TOGETHER", ())
+    monkeypatch.setattr(main, "SECTIONS", {"nvml": (lambda _: {"gpus": []}, 5), "os": (lambda _: {"id": "debian"}, 5)})
+    with_gpus, without = main.collect({"gpus": True})["sections"], main.collect({"gpus": False})["sections"]
+    assert [with_gpus["nvml"]["ok"], with_gpus["os"]["ok"], without["os"]["ok"]] == [True, True, True]
+    assert without["nvml"] == {"ok": False, "error": "not asked of this host"}
+
+
 @pytest.mark.parametrize(("trouble", "error"), [
     (lambda _: time.sleep(600), "no answer within 0.2 s"),
     (lambda _: os._exit(3), "the section's process ended without an answer")])

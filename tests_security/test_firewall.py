@@ -19,16 +19,23 @@ CLAUSE = "Infrastructure Deployment / Firewall Configuration"
 
 
 @check("firewall", phase=2, layer="security", area="security", hosts="all", daily=True, clause=CLAUSE,
-       criterion="The firewall of each host is on, denies by default, and has exactly the contracted rules",
-       remedy="ufw status verbose on the host; ufw delete what is extra, add what is missing, or list the port with "
-              "its reason in security.firewall of the contract")
+       criterion="The firewall of each host is on, also after a reboot, denies by default, and exactly the contracted "
+                 "rules are in force in the kernel",
+       remedy="compare ufw status verbose with iptables-save on the host: ufw delete what is extra, add what is "
+              "missing, ufw reload what is not in force, or list the port with its reason in security.firewall of the "
+              "contract")
 def test_firewall(node: NodeFacts, contract: Contract, findings: Findings) -> None:
     firewall, required = node.firewall, contract.security.firewall
     findings.equal("firewall on", measured=firewall.active, required=True)
     if not firewall.active:
         return
+    findings.equal("firewall on after a reboot", measured=firewall.at_boot, required=True)
     findings.equal("default, incoming", measured=firewall.default_incoming, required=required.default_incoming)
     findings.equal("default, routed", measured=firewall.default_routed, required=required.default_routed)
+    if firewall.default_incoming_v6 is not None:
+        findings.equal("default, incoming (IPv6)", measured=firewall.default_incoming_v6,
+                       required=required.default_incoming)
+        findings.equal("default, routed (IPv6)", measured=firewall.default_routed_v6, required=required.default_routed)
     ports = contract.ports_of(node.groups)
     twins = {f"{p.port}/{p.protocol}" for p in ports if p.source == ANYWHERE}  # ufw writes these for IPv6 too
     measured = [
@@ -42,7 +49,8 @@ def test_firewall(node: NodeFacts, contract: Contract, findings: Findings) -> No
 def _text(rule: FirewallRule) -> str:
     text = f"{rule.action} {rule.direction} {rule.port}/{rule.protocol} from {rule.source}"
     to = "" if rule.destination == "any" else f" to {rule.destination}"
-    return text + to + (f" on {rule.interface}" if rule.interface else "") + (" (IPv6)" if rule.v6 else "")
+    remark = f" [{rule.remark}]" if rule.remark else ""
+    return text + to + (f" on {rule.interface}" if rule.interface else "") + (" (IPv6)" if rule.v6 else "") + remark
 
 
 @check("firewall-behaviour", phase=2, layer="security", area="security", hosts="all", intrusive=True, clause=CLAUSE,

@@ -270,8 +270,8 @@ class Sshd(Section):
 
 
 class FirewallRule(Section):
-    """One rule of ufw. `port` is "22", "5201:5232" or "any"; `source` and `destination` a network, an
-    address or "any".
+    """One rule in force. `port` is "22", "5201:5232" or "any"; `source` and `destination` a network, an
+    address or "any"; `remark` is what else the rule says, "" for a plain one.
     """
 
     port: str
@@ -282,15 +282,20 @@ class FirewallRule(Section):
     direction: str
     interface: str | None
     v6: bool
+    remark: str
 
 
 class Firewall(Section):
-    """ufw: the defaults are None when it is not active."""
+    """ufw as the kernel carries it out; `at_boot` whether it is turned on again after a reboot. The defaults are
+    "allow", "deny" or "reject", those for IPv6 None in a kernel without it.
+    """
 
     active: bool
-    default_incoming: str | None
-    default_outgoing: str | None
-    default_routed: str | None
+    at_boot: bool
+    default_incoming: str
+    default_routed: str
+    default_incoming_v6: str | None
+    default_routed_v6: str | None
     rules: list[FirewallRule]
 
 

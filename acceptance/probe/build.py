@@ -23,7 +23,7 @@ _FOR_ANNOTATIONS = re.compile(r"^from (?:typing|collections\.abc) import .*\n", 
 
 
 def program(parameters: Mapping[str, Any]) -> bytes:
-    """Source for `python3 -I -`. The parameters: names, units, fabric_interface, sections (None: all)."""
+    """Source for `python3 -I -`. The parameters: names, units, fabric_interface, gpus, sections (None: all)."""
     call = f"\n\nrun({', '.join(map(repr, _packed()))}, {json.dumps(dict(parameters))!r})\n"
     return ((PACKAGE / "bootstrap.py").read_text(encoding="utf-8") + call).encode("ascii")
 

@@ -9,7 +9,6 @@ from typing import Any
 from acceptance.checks import collector
 from acceptance.collect import Session
 from acceptance.probe.build import program
-from acceptance.probe.sections import GPU_SECTIONS, SECTIONS
 from acceptance.site.inventory import Host
 from acceptance.transport.shell import Outcome
 
@@ -36,13 +35,12 @@ def collect_facts(session: Session) -> None:
 
 def parameters(session: Session, host: Host) -> dict[str, Any]:
     """What the probe is told: which names and units to ask for, and what the host is not asked for at all."""
-    has_gpus = "gpu_nodes" in host.groups
     return {
         "names": [*(other.name for other in session.hosts("all")), *session.contract.time.servers],
         "units": list(dict.fromkeys(session.contract.services.of(host.groups))),
         "fabric_interface": session.contract.network.fabric.interface,
         "deadline_factor": session.contract.ssh.deadline_factor,
-        "sections": [name for name in SECTIONS if has_gpus or name not in GPU_SECTIONS],
+        "gpus": "gpu_nodes" in host.groups,
     }
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from acceptance.errors import Unmeasured
 from acceptance.probe.run import Context
-from acceptance.probe.sections import SECTIONS, TOGETHER
+from acceptance.probe.sections import GPU_SECTIONS, SECTIONS, TOGETHER
 
 
 class Child:
@@ -95,9 +95,11 @@ def _kill_group(pid: int) -> None:
 
 
 def collect(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The whole document. `parameters["sections"]` names the sections wanted; None means all."""
-    wanted = parameters.get("sections")
-    names = [name for name in SECTIONS if wanted is None or name in wanted]
+    """The whole document. `parameters["sections"]` names the sections wanted, None all; those about GPUs and their
+    fabric are left out where `parameters["gpus"]` is false.
+    """
+    wanted, gpus = parameters.get("sections"), parameters.get("gpus", True)
+    names = [name for name in SECTIONS if (wanted is None or name in wanted) and (gpus or name not in GPU_SECTIONS)]
     answers: dict[str, Any] = {name: {"ok": False, "error": "not asked of this host"}
                                for name in SECTIONS if name not in names}
     alone = [[name] for name in names if name not in TOGETHER]

@@ -8,8 +8,11 @@ import re
 from typing import Any
 
 from acceptance.errors import Unmeasured
+from acceptance.probe.parse import firewall as packet_filter
 from acceptance.probe.parse import kernel, security
 from acceptance.probe.run import Context, read
+
+IPV6 = "/proc/net/if_inet6"  # not there in a kernel without IPv6
 
 
 def sshd(context: Context) -> dict[str, Any]:
@@ -17,7 +20,8 @@ def sshd(context: Context) -> dict[str, Any]:
 
 
 def firewall(context: Context) -> dict[str, Any]:
-    return security.ufw_status(context.run(["ufw", "status", "verbose"]))
+    v6 = context.run(["ip6tables-save", "-t", "filter"]) if os.path.exists(IPV6) else None
+    return packet_filter.firewall(context.run(["iptables-save", "-t", "filter"]), v6, read("/etc/ufw/ufw.conf"))
 
 
 def accounts(context: Context) -> dict[str, Any]:
