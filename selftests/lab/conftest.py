@@ -21,7 +21,7 @@ import pytest
 from lab.hosts import Lab
 
 ROOT = Path(__file__).parents[2]
-PLAYBOOK = ["env", "ANSIBLE_CONFIG=scripts/ansible/ansible.cfg", "ansible-playbook", "scripts/ansible/site.yml"]
+ANSIBLE = ["env", "ANSIBLE_CONFIG=scripts/ansible/ansible.cfg", "ansible-playbook"]
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ def run_suite(folder: Path, *arguments: str, timeout: float = 300) -> Run:
     return Run(done.returncode, done.stdout, runs[-1])
 
 
-def play(*arguments: str) -> tuple[str, dict[str, int]]:
-    """The project's playbooks on the lab; the output, and `changed` of each host."""
-    done = lab_command("run", *PLAYBOOK, *arguments, timeout=900)
+def play(*arguments: str, playbook: str = "scripts/ansible/site.yml") -> tuple[str, dict[str, int]]:
+    """One of the project's playbooks on the lab; the output, and `changed` of each host."""
+    done = lab_command("run", *ANSIBLE, playbook, *arguments, timeout=900)
     recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=0\s+failed=0", done.stdout, re.MULTILINE)
     return done.stdout, {host: int(changed) for host, changed in recap}
 

@@ -19,10 +19,10 @@ def healthy(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run_suite(tmp_path_factory.mktemp("healthy"), "-m", "phase1 or phase2")
 
 
-def judge_again(folder: Path, evidence: Path, site: Path) -> Run:
+def judge_again(folder: Path, evidence: Path, site: Path, gates: str = "phase1 or phase2") -> Run:
     """pytest outside the lab, on a recorded run."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-m", "phase1 or phase2", "--evidence", str(evidence), "--site", str(site),
+        [sys.executable, "-m", "pytest", "-m", gates, "--evidence", str(evidence), "--site", str(site),
          "--report-dir", str(folder)], cwd=ROOT, text=True, capture_output=True, check=False, timeout=120)
     runs = sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink())
     return Run(done.returncode, done.stdout + done.stderr, runs[-1])
