@@ -185,10 +185,10 @@ FAULTS: tuple[Fault, ...] = (
                  (Expect("pod-network", "*{host}*"), *may(("dns", "{host}"), ("network-policy", "*"))),
                  target="gpu-node-03",
                  # not to a neighbour in the inventory's order: those are tried by the matrix of flows too
-                 on_host="[ -e /run/lab-route ] || ip route show proto 98 | sed -n '5s/ *$/ proto 98/p' > "
-                         "/run/lab-route; ip route del $(cut -d' ' -f1 /run/lab-route)",
-                 on_host_clear="[ ! -e /run/lab-route ] || { ip route replace $(cat /run/lab-route); "
-                               "rm /run/lab-route; }"),
+                 # the route itself would come back
+                 on_host="[ -e /run/lab-route ] || ip route show proto 98 | sed -n '5s/ .*//p' > /run/lab-route; "
+                         "ip rule add to $(cat /run/lab-route) blackhole priority 100",
+                 on_host_clear="[ ! -e /run/lab-route ] || { ip rule del priority 100; rm /run/lab-route; }"),
     scaled("coredns-gone", "CoreDNS has no pods", "coredns", 2,
            (Expect("dns", "kube-system/coredns"), Expect("dns", "gpu-node-*"), *may(("dns", "k8s-cp-01")))),
     kubelet_fault("cluster-dns-wrong", "pods of one node ask a name server that is not there",

@@ -25,6 +25,8 @@ const (
 	settleTime  = 20 * time.Millisecond // events come in bunches
 	retryTime   = time.Second
 	commandTime = 20 * time.Second
+	// routes vanish from the kernel with the port that they lead through, and no event of the cluster tells
+	routesTime = 15 * time.Second
 	// where Calico's agent answers whether it is ready
 	healthAddress = "127.0.0.1:9099"
 )
@@ -117,11 +119,15 @@ func (a *Agent) watch(ctx context.Context, client kubernetes.Interface) error {
 }
 
 func (a *Agent) keepUpToDate(ctx context.Context, changed <-chan struct{}, again func()) error {
+	routes := time.NewTicker(routesTime)
+	defer routes.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-routes.C:
+			a.routes = ""
 		}
 		time.Sleep(settleTime)
 		if err := a.apply(ctx); err != nil {
