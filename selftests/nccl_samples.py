@@ -124,3 +124,42 @@ def document(rows: Sequence[Result], *, ranks: int = RANKS, collective: str = "a
 def json_text(rows: Sequence[Result], **named: Any) -> str:
     """The same as text."""
     return json.dumps(document(rows, **named), separators=(",", ":"))
+
+
+def log_line(rank: int, text: str, *, host: str = "", level: str = "INFO") -> str:
+    """One line of one rank."""
+    return f"{host or NODES[rank // PER_NODE]}:{900 + rank}:{2000 + rank} [{rank % PER_NODE}] NCCL {level} {text}"
+
+
+def log_lines(*, network: str = "IB", gdr: str = "", channels: int = 2) -> list[str]:
+    """The log of a healthy run over all nodes: a ring, each node's last rank sending to the next node's first."""
+    lines = ["NCCL version 2.21.5+cuda12.4"]
+    for rank in range(RANKS):
+        following, previous = (rank + 1) % RANKS, (rank - 1) % RANKS
+        lines += [log_line(rank, text) for text in (
+            "Bootstrap : Using ens3f0np0:10.100.0.11<0>", "cudaDriverVersion 12020",
+            "NET/Plugin: Could not find: libnccl-net.so. Using internal network plugin.",
+            f"NET/IB : Using [0]mlx5_0:1/RoCE [RO]; OOB ens3f0np0:10.100.0.{11 + rank // PER_NODE}<0>",
+            f"Using network {network}")]
+        if rank == 0:
+            lines.append(log_line(rank, "Channel 00/02 :" + "".join(f" {one:3}" for one in range(RANKS))))
+        for channel in range(channels):
+            start = f"Channel {channel:02}/0 : "
+            if rank % PER_NODE == PER_NODE - 1:
+                lines.append(log_line(rank, f"{start}{rank}[3] -> {following}[0] [send] via NET/{network}/0{gdr}"))
+            else:
+                lines.append(log_line(rank, f"{start}{rank}[{rank % PER_NODE}] -> {following}[{following % PER_NODE}] "
+                                            "via SHM/direct/direct"))
+            if rank % PER_NODE == 0:
+                lines.append(log_line(rank, f"{start}{previous}[3] -> {rank}[0] [receive] via NET/{network}/0{gdr}"))
+        lines += [log_line(rank, text) for text in (
+            "Connected all rings, use ring PXN 0 GDR 0", "Connected all trees",
+            f"ncclCommInitRank comm 0x5581{rank:04x} rank {rank} nranks {RANKS} cudaDev {rank % PER_NODE} nvmlDev "
+            f"{rank % PER_NODE} busId {0x17 + rank % PER_NODE:x}000 commId 0xd9f2a1 - Init COMPLETE")]
+    return lines
+
+
+def gloo_lines() -> list[str]:
+    """What a workload on gloo writes in place of it."""
+    return [f"{NODES[rank // PER_NODE]}:{900 + rank}:{900 + rank} [{rank % PER_NODE}] GLOO INFO rank {rank} nranks "
+            f"{RANKS} via TCP/eth0" for rank in range(RANKS)]
