@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acceptance.measure.collectives import CollectiveRow, bus_factor, contradiction, size_text
-from acceptance.measure.curve import Curve, curve_need, judge_curve
+from acceptance.measure.curve import Curve, curve_need, judge_curve, share_sentence
 from acceptance.measure.limits import limits_of
 from acceptance.measure.nccl_tests import parse_text
 from selftests.nccl_samples import healthy_time_us, results, table
@@ -59,6 +59,14 @@ def test_a_healthy_curve_has_no_flaw(seed: int) -> None:
     assert len(curve.points) == 62
     assert curve.weakest is not None
     assert 10 < curve.weakest.busbw_gbyte_s < 11
+
+
+def test_the_sentence_for_the_approver() -> None:
+    rows = [row(r.size_bytes, 10.0, in_place=r.in_place, repeat=r.repeat) for r in healthy()]
+    assert share_sentence(judge_curve(but(rows, 2 * GIB, 0.9, in_place=True), NEED), NEED) == (
+        "all_reduce over 32 GPUs reached 9 GB/s at its slowest large size (2 GiB in place): 73 % of the physical limit "
+        "of 12.25 GB/s.")
+    assert "was not measured" in share_sentence(judge_curve([], NEED), NEED)
 
 
 def test_what_nccl_tests_print_can_be_judged() -> None:

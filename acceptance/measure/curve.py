@@ -100,6 +100,16 @@ def judge_curve(rows: Sequence[CollectiveRow], need: CurveNeed) -> Curve:
         min(_judged(points, need), key=lambda point: point.busbw_gbyte_s, default=None))
 
 
+def share_sentence(curve: Curve, need: CurveNeed) -> str:
+    """For the approver: what share of the physical limit was reached where it was least."""
+    if curve.weakest is None:
+        return f"{need.collective} over {need.ranks} GPUs was not measured at the sizes that count."
+    point = curve.weakest
+    share = need.ceiling.share_percent(point.busbw_gbyte_s)
+    return (f"{need.collective} over {need.ranks} GPUs reached {point.busbw_gbyte_s:.3g} GB/s at its slowest large size "
+            f"({point.name}): {share:.0f} % of the physical limit of {need.ceiling.value:.4g} GB/s.")
+
+
 def _points(rows: Sequence[CollectiveRow]) -> list[Point]:
     groups: dict[tuple[bool, int], list[CollectiveRow]] = {}
     for row in rows:
