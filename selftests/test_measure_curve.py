@@ -153,6 +153,15 @@ def test_one_slow_repeat_is_no_dip() -> None:
     assert judge_curve(but(healthy(), 64 << 20, 0.5, repeat=1), NEED).flaws == ()
 
 
+def test_noise_makes_no_dip() -> None:
+    """What stands out by less than the repeats scatter everywhere."""
+    rows = healthy(noise=0)
+    for size in NEED.sizes:
+        for repeat, factor in enumerate((0.8, 0.9, 1.0, 1.1, 1.2)):
+            rows = but(rows, size, 0.75 if size == 64 << 20 else factor, repeat=repeat)
+    assert [flaw.quantity for flaw in judge_curve(rows, NEED).flaws if "dip" in flaw.quantity] == []
+
+
 def test_repeats_that_differ_much_are_told() -> None:
     rows = healthy()
     for repeat, factor in enumerate((0.8, 1.15, 1.0, 1.15, 0.8)):

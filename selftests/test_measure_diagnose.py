@@ -127,6 +127,30 @@ def test_a_suspicion_is_open_until_its_nodes_have_met_good_partners() -> None:
     assert not found.healthy
 
 
+def test_suspects_are_tried_with_partners_that_are_known_to_be_good() -> None:
+    """Two slow nodes in different pairs: nobody of these pairs is a partner for anybody."""
+    world = World(EIGHT, 1, noise=0.0)
+    pairs = rounds_of_pairs(EIGHT)[0]
+    for pair in pairs[:2]:
+        world.slow_node(pair[0], 0.5)
+    for one, other in pairs:
+        for flow in ((one, other), (other, one)):
+            world.measured[flow] = [world.flow(*flow)]
+    suspected = {name for pair in pairs[:2] for name in pair}
+    chosen = next_round(EIGHT, world.measured, TOLERANCE, rounds=1)
+    assert len(chosen) == 4
+    assert all(len(suspected & set(pair)) == 1 for pair in chosen)
+
+
+def test_who_is_to_blame_is_no_partner_for_all_its_lucky_measurements() -> None:
+    pairs = {("n3", "n1"): 50.0, ("n3", "n2"): 50.0, ("n3", "n4"): 96.0, ("n1", "n2"): 96.0, ("n7", "n8"): 96.0,
+             ("n5", "n6"): 40.0}
+    chosen = next_round(["n3", *(f"n{number}" for number in (1, 2, 4, 5, 6, 7, 8))],
+                        both_ways({pair: [value] for pair, value in pairs.items()}), TOLERANCE, rounds=0)
+    assert {"n5", "n6"} <= {name for pair in chosen for name in pair}
+    assert not any("n3" in pair for pair in chosen if {"n5", "n6"} & set(pair))
+
+
 def test_one_slow_measurement_is_measured_again_before_it_is_believed() -> None:
     world = World(EIGHT, 1, noise=0.0)
     world.explore()
@@ -216,6 +240,18 @@ def test_a_slow_node_is_named_and_not_its_gpus(seed: int, node: str, factor: flo
     assert gpus(found) == [("node", node)]
     assert found.parts[0].deviation_percent == pytest.approx(100 * (factor - 1), abs=4)
     assert "all 4 GPUs of the node" in found.parts[0].sentence("GEMM", "TFLOP/s", found.peers.median)
+
+
+@pytest.mark.parametrize(("shares", "expected"), [
+    ((0.5, 0.5, 0.5, 0.96), ["gpu0", "gpu1", "gpu2"]), ((0.92, 0.92, 0.92, 0.955), [""]),
+    ((0.93, 0.93, 0.96, 0.96), [""]), ((0.93, 0.96, 0.96, 0.96), ["gpu0"]), ((0.9, 0.9, 0.9, 1.1), [
+        "gpu0", "gpu1", "gpu2", "gpu3"])])
+def test_all_gpus_of_a_node_or_some(shares: tuple[float, ...], expected: list[str]) -> None:
+    values = figures(1, noise=0.0)
+    values["gpu-node-02"] = {gpu: 208 * share for gpu, share in enumerate(shares)}
+    found = judge_gpus(values, tolerance_percent=5, nodes=FOUR)
+    assert sorted(part.subject for part in found.parts) == [
+        f"gpu-node-02/{name}".removesuffix("/") for name in expected]
 
 
 @given(SEEDS, st.permutations(EIGHT))

@@ -153,6 +153,15 @@ def test_a_channel_cut_by_another_line_is_no_proof() -> None:
     assert "channels that are cut" in said(cut)
 
 
+@pytest.mark.parametrize("rest", ["C", "Chann", "Channel", "Channel 0", "Channel 00/0 :", "Channel 00/0 : 3[3] -> 4[0]",
+                                  "Channel 00/0 : 3[3] -> 4[0] [send] via", "Ring 00 : 3 -> 4",
+                                  "Channel 00/0 : 3[3] -> 4[0] [send] via NET/Soc",
+                                  "Channel 00/0 : 3[3] -> 4[0] [send] via NET/IB/0/GDR"])
+def test_whatever_is_left_of_a_channel_is_cut(rest: str) -> None:
+    log = parse_nccl_log(log_line(3, rest))
+    assert (len(log.cut), log.channels) == (1, ())
+
+
 def test_a_channel_without_its_beginning_is_no_proof() -> None:
     assert "channels that are cut" in said(f"{HEALTHY}nnel 03/0 : 3[3] -> 4[0] [send] via NET/Socket/0\n")
 

@@ -113,6 +113,11 @@ def test_rows_in_another_order_are_refused() -> None:
         parse_text("\n".join(lines), "all_reduce")
 
 
+def test_a_size_that_was_not_asked_for_is_refused() -> None:
+    with pytest.raises(ParseError, match="first 8388612"):
+        parse_text(TEXT.replace("     8388608 ", "     8388612 ", 1), "all_reduce")
+
+
 def test_a_run_that_memory_cut_short_has_fewer_sizes_but_is_whole() -> None:
     text = table(results(SHORT[:-1])).replace(f"maxBytes {SHORT[-2]}", f"maxBytes {SHORT[-1]}").replace(
         "# Using devices", f"# Using devices\n#\n# Reducing maxBytes to {SHORT[-2] + 5} due to memory limitation")

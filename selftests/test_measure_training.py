@@ -115,7 +115,10 @@ def test_two_ranks_on_one_gpu() -> None:
     found = judge_training(change(healthy(), 5, lambda one: replace(one, gpu=0)), NEED)
     assert ("gpu-node-02/gpu0", "ranks") in said(found)
     assert judge_training(change(healthy(), 5, lambda one: replace(one, node="gpu-node-01")), NEED).flaws
-    assert ("training", "ranks") in said(judge_training(change(healthy(), 5, lambda one: replace(one, rank=4)), NEED))
+    twice = judge_training(change(healthy(), 5, lambda one: replace(one, rank=4)), NEED)
+    assert "ranks 4: there twice, or not contracted" in [flaw.reason for flaw in twice.flaws]
+    strange = judge_training(change(healthy(), 5, lambda one: replace(one, rank=77)), NEED)
+    assert "ranks 77: there twice, or not contracted" in [flaw.reason for flaw in strange.flaws]
 
 
 @given(SEEDS)

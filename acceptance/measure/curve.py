@@ -106,8 +106,8 @@ def share_sentence(curve: Curve, need: CurveNeed) -> str:
         return f"{need.collective} over {need.ranks} GPUs was not measured at the sizes that count."
     point = curve.weakest
     share = need.ceiling.share_percent(point.busbw_gbyte_s)
-    return (f"{need.collective} over {need.ranks} GPUs reached {point.busbw_gbyte_s:.3g} GB/s at its slowest large size "
-            f"({point.name}): {share:.0f} % of the physical limit of {need.ceiling.value:.4g} GB/s.")
+    return (f"{need.collective} over {need.ranks} GPUs reached {point.busbw_gbyte_s:.3g} GB/s at its slowest "
+            f"large size ({point.name}): {share:.0f} % of the physical limit of {need.ceiling.value:.4g} GB/s.")
 
 
 def _points(rows: Sequence[CollectiveRow]) -> list[Point]:

@@ -1,7 +1,7 @@
 """A slow GPU is told from a slow node: figures of every GPU (matrix products, copies, lateness) against all others.
 
 A node is to blame when all of its GPUs are off the same way: they share power, cooling, processors, memory and BIOS.
-One may lie within the limit by noise, if it is off by more than half of the limit, and half as much as the others are.
+Up to half of them may lie within the limit by noise, if they are off by half of it, and half as much as the others.
 Otherwise the GPUs that are off are named.
 """
 
@@ -105,7 +105,7 @@ def _percent(value: float, peers: Peers) -> float:
 
 def _whole_node(off: list[Peer], values: list[float], count: int, peers: Peers, sign: int) -> bool:
     """Whether all of a node's GPUs are off one way. A node with a single GPU cannot be told from it: it is the GPU."""
-    if count < 2 or len(values) != count or len(off) < max(2, count - 1):
+    if count < 2 or len(values) != count or 2 * len(off) < count:
         return False
     least = max(peers.limit, median(abs(peer.deviation) for peer in off)) / 2
     return all((value - peers.median) * sign > least for value in values)
