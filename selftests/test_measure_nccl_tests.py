@@ -164,22 +164,29 @@ def test_a_table_cut_anywhere_is_refused(at: int) -> None:
         parse_text(TEXT[:at], "all_reduce")
 
 
-@given(st.data())
-def test_no_damage_of_a_table_changes_what_is_judged_unseen(data: st.DataObject) -> None:
+@pytest.mark.parametrize(("text", "parse"), [(TEXT, parse_text), (JSON, parse_json)])
+@given(data=st.data())
+def test_no_damage_changes_what_is_judged_unseen(
+        text: str, parse: Callable[[str, str], NcclTests], data: st.DataObject) -> None:
     """Whatever happens to a run of characters, it is refused or nothing that is judged has changed."""
-    at = data.draw(st.integers(0, len(TEXT) - 1))
+    at = data.draw(st.integers(0, len(text) - 1))
     length = data.draw(st.integers(0, 40))
-    damaged = TEXT[:at] + data.draw(st.text(alphabet=" 0123456789.eNA#\nx", max_size=4)) + TEXT[at + length:]
+    damaged = text[:at] + data.draw(st.text(alphabet=" 0123456789.eNA#\nx", max_size=4)) + text[at + length:]
     try:
-        run = parse_text(damaged, "all_reduce")
+        run = parse(damaged, "all_reduce")
     except ParseError:
         return
     if len(run.devices) != 32:
         return  # fewer ranks than the contract has: the curve's judgement refuses them
     for (size, *_, busbw, wrong, ranks), (size_2, *_, busbw_2, wrong_2, ranks_2) in zip(
-            judged(run), judged(parse_text(TEXT, "all_reduce")), strict=True):
+            judged(run), judged(parse(text, "all_reduce")), strict=True):
         assert (size, wrong, ranks) == (size_2, wrong_2, ranks_2)
         assert busbw == pytest.approx(busbw_2, rel=0.03)
+
+
+def test_a_json_that_nests_without_end_is_refused() -> None:
+    with pytest.raises(ParseError):
+        parse_json("[" * 200_000, "all_reduce")
 
 
 @given(st.text(max_size=60))

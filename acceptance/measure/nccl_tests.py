@@ -137,7 +137,7 @@ def parse_json(text: str, collective: str, *, repeat: int = 0) -> NcclTests:
     """
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ParseError(f"nccl-tests' JSON is none, or cut short: {text.strip()[-100:]!r}") from None
     try:
         return _from_json(document, collective, repeat)
