@@ -291,6 +291,12 @@ def test_values_that_are_none() -> None:
     assert judge_figures(zero, replace(FIGURE, floor=None)).flaws
 
 
+def test_every_data_type_is_asked_of_every_gpu() -> None:
+    needs = gemm_needs(SITE.contract, LIMITS, (name for name in NODES))
+    assert {dtype: (need.floor, sum(need.nodes.values())) for dtype, need in needs.items()} == {
+        "bf16": (185, 32), "tf32": (90, 32)}
+
+
 def test_copies_have_floors_and_ceilings() -> None:
     needs = memcpy_needs(SITE.contract, LIMITS, NODES)
     assert [(need.floor, round(need.ceiling.value, 1)) for need in needs.values()] == [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from acceptance.measure.diagnose import Flow, Pair, next_round
@@ -59,8 +58,3 @@ class World:
 def nodes(count: int) -> list[str]:
     """Names of so many nodes."""
     return [f"gpu-node-{number:02}" for number in range(1, count + 1)]
-
-
-def partial_rounds(world: World, sweep: int, count: int) -> Sequence[list[Pair]]:
-    """The rounds after the sweep."""
-    return world.rounds[min(sweep, count - 1):]

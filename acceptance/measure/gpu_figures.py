@@ -43,9 +43,9 @@ class GpuFigures:
 
 def gemm_needs(contract: Contract, limits: Limits, nodes: Iterable[str]) -> dict[str, FigureNeed]:
     """What matrix products must reach, by data type; of types without a floor, the contract asks nothing."""
-    work = contract.performance
-    return {dtype: FigureNeed(f"{dtype} GEMM", "TFLOP/s", dict.fromkeys(nodes, contract.gpu.count), work.gemm.repeats,
-                              least, limits.peak[dtype], work.peers_tolerance_percent, work.ceiling_tolerance_percent)
+    work, gpus = contract.performance, dict.fromkeys(nodes, contract.gpu.count)
+    return {dtype: FigureNeed(f"{dtype} GEMM", "TFLOP/s", gpus, work.gemm.repeats, least, limits.peak[dtype],
+                              work.peers_tolerance_percent, work.ceiling_tolerance_percent)
             for dtype, least in work.gemm.min_tflops.items()}
 
 
