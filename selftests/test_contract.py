@@ -39,7 +39,7 @@ def test_the_lab_differs_from_the_client_only_in_what_it_may() -> None:
     client, lab = (load_site(ROOT / name).contract.model_dump() for name in ("site.yaml", "lab/site.yaml"))
     differing = {key for key in client if client[key] != lab[key]}
     assert differing <= {"site", "inventory", "ssh", "network", "ldap", "time", "host", "kernel", "kubernetes",
-                         "stand_ins", "not_measurable"}
+                         "performance", "stand_ins", "not_measurable"}
     assert client["gpu"] == lab["gpu"]
     assert client["security"] == lab["security"]
     assert {k for k in client["kernel"] if client["kernel"][k] != lab["kernel"][k]} == {"memlock"}

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from acceptance.site.base import Count, Model, Percent, Positive
 from acceptance.site.kubernetes import Kubernetes
+from acceptance.site.performance import Performance
 
 
 class SiteName(Model):
@@ -238,6 +239,7 @@ class Contract(Model):
     kernel: Kernel
     services: Services
     kubernetes: Kubernetes
+    performance: Performance
     stand_ins: list[StandIn]
     not_measurable: dict[str, str]  # check → why this lab cannot measure it; the report says so in place of a verdict
 
