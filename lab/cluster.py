@@ -66,7 +66,7 @@ def up() -> int:
             Step("packages of driver, fabric tools and Kubernetes", 3, lambda: _packages(lab)),
             Step("container images (cached once made)", 2 if images.made() else 25, _images),
             Step("network", 1, lambda: network.build([(h.name, h.address) for h in lab.site.hosts],
-                                                     lab.site.contract.network.fabric)),
+                                                     lab.site.contract)),
             Step("operator's key and names", 1, lambda: _operator(lab)),
             Step("directory, time server, package mirror", 2, _services),
             Step(f"booting {len(lab.nodes)} hosts", 3, lambda: _boot(lab)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
-from acceptance.site.contract import Fabric
+from acceptance.site.contract import Contract
 from lab.errors import LabError
 
 FABRIC = "lab-fabric"
@@ -14,7 +14,6 @@ OPERATOR = ("operator", "10.100.0.10")
 SERVICES = ("services", "10.100.0.20")
 MIRROR = "apt.lab.internal"
 SERVICE_NAMES = ("ldap.lab.internal", "ntp.lab.internal", MIRROR)
-LIMIT_OF_RATE = 0.9  # the contract asks for this part of what the ports are shaped to
 BARE_MTU, SWITCH_MTU = 1500, 9000
 
 
@@ -42,13 +41,20 @@ def namespaces() -> list[str]:
     return [name for name in names if name.startswith("lab-")]
 
 
-def shape(fabric: Fabric, part: float = 1.0) -> list[str]:
+def rate_mbps(contract: Contract) -> float:
+    """To what the ports are shaped, as the contract says of them. Raises LabError where it does not."""
+    limit = contract.performance.collectives.port_limit_gbps
+    if limit is None:
+        raise LabError("performance.collectives.port_limit_gbps: expected the rate to which the lab's ports are shaped")
+    return limit * 1000
+
+
+def shape(contract: Contract, part: float = 1.0) -> list[str]:
     """Words for tc: a token bucket at `part` of the rate of the lab's ports."""
-    return ["tbf", "rate", f"{fabric.pair_min_gbps / LIMIT_OF_RATE * part * 1000:.0f}mbit", "burst", "256kb",
-            "latency", "50ms"]
+    return ["tbf", "rate", f"{rate_mbps(contract) * part:.0f}mbit", "burst", "256kb", "latency", "50ms"]
 
 
-def build(hosts: Sequence[tuple[str, str]], fabric: Fabric) -> None:
+def build(hosts: Sequence[tuple[str, str]], contract: Contract) -> None:
     """Make the switch and one cabled namespace for each (name, address). What exists is left as it is.
 
     Where the contract has tagged VLANs, each GPU traffic VLAN is a device on the host's port.
@@ -61,11 +67,11 @@ def build(hosts: Sequence[tuple[str, str]], fabric: Fabric) -> None:
         ip("-n", FABRIC, "link", "set", "br0", "up")
     for name, address in (*hosts, OPERATOR, SERVICES):
         if namespace(name) not in existing:
-            _cable(name, address, fabric)
+            _cable(name, address, contract)
 
 
-def _cable(name: str, address: str, fabric: Fabric) -> None:
-    space, port = namespace(name), switch_port(name)
+def _cable(name: str, address: str, contract: Contract) -> None:
+    fabric, space, port = contract.network.fabric, namespace(name), switch_port(name)
     ip("netns", "add", space)
     ip("-n", space, "link", "set", "lo", "up")
     ip("-n", FABRIC, "link", "add", port, "mtu", str(SWITCH_MTU), "type", "veth", "peer", "name", PORT, "netns", space)
@@ -81,7 +87,7 @@ def _cable(name: str, address: str, fabric: Fabric) -> None:
     if name == SERVICES[0]:
         return  # nothing is measured there, and all hosts get packages and images from it at once
     for where, device in ((FABRIC, port), (space, PORT)):
-        done = subprocess.run(["tc", "-n", where, "qdisc", "replace", "dev", device, "root", *shape(fabric)],
+        done = subprocess.run(["tc", "-n", where, "qdisc", "replace", "dev", device, "root", *shape(contract)],
                               capture_output=True, text=True, check=False)
         if done.returncode:
             raise LabError(f"tc on {device}: {done.stderr.strip()}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.faults.base import NET, CommandFault, Expect, Fault, FileFault
 from lab.hosts import Lab
-from lab.network import LIMIT_OF_RATE, PORT, shape
+from lab.network import PORT, rate_mbps, shape
 
 IB = "/sys/class/infiniband/mlx5_0/ports/1"
 PAIRS = "*{host}*"
@@ -46,7 +46,7 @@ class HalfRate(Fault):
         self._shape(lab, target, 1)
 
     def _shape(self, lab: Lab, target: str, part: float) -> None:
-        words = shape(lab.site.contract.network.fabric, part)
+        words = shape(lab.site.contract, part)
         lab.host(target).run(["tc", "qdisc", "replace", "dev", PORT, "root", *words])
 
 
@@ -57,8 +57,7 @@ class SlowLink(Fault):
     peer: str = "gpu-node-06"
 
     def inject(self, lab: Lab, target: str) -> None:
-        fabric = lab.site.contract.network.fabric
-        limit = f"limit rate over {0.4 * fabric.pair_min_gbps / LIMIT_OF_RATE * 1e6 / 8:.0f} kbytes/second drop"
+        limit = f"limit rate over {0.4 * rate_mbps(lab.site.contract) * 1e3 / 8:.0f} kbytes/second drop"
         to_peer = f"nft add rule ip labfault out ip daddr {lab.address(self.peer)} tcp"
         lab.host(target).run(
             "nft add table ip labfault && nft add chain ip labfault out '{ type filter hook output priority 0; }' && "
@@ -94,12 +93,12 @@ class Netem(Fault):
     words: str = ""
 
     def inject(self, lab: Lab, target: str) -> None:
-        rate = shape(lab.site.contract.network.fabric, 0.25)[2]
+        rate = shape(lab.site.contract, 0.25)[2]
         words = self.words.replace("{rate}", rate).split()
         lab.fabric.run(["tc", "qdisc", "replace", "dev", lab.port(target), "root", "netem", *words])
 
     def clear(self, lab: Lab, target: str) -> None:
-        words = shape(lab.site.contract.network.fabric)
+        words = shape(lab.site.contract)
         lab.fabric.run(["tc", "qdisc", "replace", "dev", lab.port(target), "root", *words])
 
 

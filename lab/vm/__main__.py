@@ -32,7 +32,7 @@ def say(text: str) -> None:
 def run_lab() -> int:
     """The lab inside one machine; its exit code."""
     place, work = image.prepare(), _work("lab")
-    say("the lab on Debian's kernel, about 40 minutes")
+    say("the lab on Debian's kernel, about 30 minutes")
     machine = Machine(place, work, image.checkout(work, {"job": (JOBS / "lab.sh").read_text()}))
     with running([machine], LAB_DEADLINE_S, say):
         pass

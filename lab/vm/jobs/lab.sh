@@ -1,6 +1,7 @@
 # In the machine: the lab, the playbooks, the gates, and the faults that need this kernel. Lines marked VM: are shown.
 export PATH="$PWD/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" HOME=/root LC_ALL=C.UTF-8
 export LAB_SITE="$PWD/lab/vm/site.yaml" ANSIBLE_CONFIG="$PWD/scripts/ansible/ansible.cfg" ANSIBLE_TIMEOUT=1200 ANSIBLE_FORKS=3
+export ANSIBLE_INVENTORY="$PWD/lab/vm/hosts.yml"
 mkdir -p reports/vm
 start=$(date +%s)
 worst=0
@@ -13,7 +14,7 @@ step() {
   while kill -0 $running 2>/dev/null; do
     sleep 2
     ticks=$((ticks + 1))
-    [ $((ticks % 30)) != 0 ] || echo "VM: | $(grep -E '^(TASK|lab:|prove:|[0-9]+/)' "reports/vm/$name.txt" | tail -n 1 | tr -d '*')"
+    [ $((ticks % 30)) != 0 ] || echo "VM: | $(grep -vE '^ *$|^(ok|changed|skipping|included)' "reports/vm/$name.txt" | tail -n 1 | tr -d '*')"
   done
   wait $running
   code=$?
