@@ -1,7 +1,7 @@
 """Collectives over all ranks, size by size: bandwidth, the time of every rank, and whether every element is right.
 
-    torchrun --nproc-per-node 4 allreduce.py --max-bytes 8G            # on GPUs, over NCCL
-    torchrun --nproc-per-node 4 allreduce.py --device cpu --max-bytes 1M    # over gloo
+    torchrun --nproc_per_node 4 allreduce.py --max-bytes 8G            # on GPUs, over NCCL
+    torchrun --nproc_per_node 4 allreduce.py --device cpu --max-bytes 1M    # over gloo
 
 S is the message as nccl-tests counts it: what a rank holds, and for all_gather and reduce_scatter the total over ranks.
 algbw = S / t, busbw = algbw · f with f = 2(n−1)/n for all_reduce, (n−1)/n for all_gather, reduce_scatter and alltoall,
@@ -192,7 +192,7 @@ def measure(world: World, arguments: argparse.Namespace) -> dict[str, Any]:
         reason = cannot(world, collective, placement, dtype)
         if reason:
             left_out.append({"collective": collective, "placement": placement, "asked_bytes": None, "reason": reason})
-        for asked in () if reason else arguments.sizes:
+        for asked in () if reason else arguments.sizes if collective == "all_reduce" else arguments.other_sizes:
             grain = 1 if collective in ("all_reduce", "broadcast") else world.size
             case = Case(collective, placement, asked, asked // width // grain * grain)
             if case.elements:
@@ -228,7 +228,7 @@ def nccl_log(world: World, arguments: argparse.Namespace) -> dict[str, Any] | No
 
 
 def log_path(arguments: argparse.Namespace, rank: int) -> str:
-    return os.path.join(arguments.nccl_log_dir, f"nccl-rank-{rank:03}.log")
+    return os.path.join(arguments.log_dir, f"nccl-rank-{rank:03}.log")
 
 
 def merge(parts: list[dict[str, Any]], _: argparse.Namespace) -> dict[str, Any]:
@@ -258,21 +258,25 @@ def parsed(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--collectives", nargs="+", choices=COLLECTIVES, default=list(COLLECTIVES))
     parser.add_argument("--min-bytes", type=number_of_bytes, default=8)
     parser.add_argument("--max-bytes", type=number_of_bytes, default=8 << 30)
-    parser.add_argument("--factor", type=int, default=2, help="from one size to the next")
+    parser.add_argument("--step-factor", type=int, default=2, help="from one size to the next")
     parser.add_argument("--sizes", type=number_of_bytes, nargs="+", help="these sizes, instead of a range")
+    parser.add_argument("--other-sizes", type=number_of_bytes, nargs="+", help="for all but all_reduce")
     parser.add_argument("--dtype", choices=sorted(EXACT), default="float32")
     parser.add_argument("--warmups", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--operations", type=int, default=20, help="in one repeat, at most")
     parser.add_argument("--together-bytes", type=number_of_bytes, default=64 << 20, help="of the buffers of a repeat")
-    parser.add_argument("--nccl-log-dir", default="/tmp")
+    parser.add_argument("--log-dir", default="/tmp")
     arguments = parser.parse_args(words)
-    sizes = arguments.sizes or [arguments.min_bytes]
-    while not arguments.sizes and arguments.factor > 1 and sizes[-1] * arguments.factor <= arguments.max_bytes:
-        sizes.append(sizes[-1] * arguments.factor)
-    arguments.sizes = sizes
-    if min(sizes) < 1 or min(arguments.repeats, arguments.operations) < 1 or arguments.warmups < 0:
-        parser.error("sizes, --repeats and --operations must be at least 1")
+    if min(arguments.repeats, arguments.operations, arguments.min_bytes) < 1 or arguments.warmups < 0:
+        parser.error("--repeats, --operations and --min-bytes must be at least 1")
+    if arguments.step_factor < 2 or min(arguments.sizes or [1]) < 1 or min(arguments.other_sizes or [1]) < 1:
+        parser.error("--step-factor must be at least 2, and every size at least 1")
+    sizes = [arguments.min_bytes]
+    while sizes[-1] * arguments.step_factor <= arguments.max_bytes:
+        sizes.append(sizes[-1] * arguments.step_factor)
+    arguments.sizes = arguments.sizes or sizes
+    arguments.other_sizes = arguments.other_sizes or arguments.sizes
     return arguments
 
 
@@ -302,6 +306,8 @@ class World:
             int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK"))
         self.cuda = arguments.device == "cuda"
         self.device = torch.device("cuda", self.local_rank) if self.cuda else torch.device("cpu")
+        if self.cuda and torch.cuda.device_count() <= self.local_rank:
+            raise RuntimeError(f"it needs GPU {self.local_rank} and sees {torch.cuda.device_count()}; or --device cpu")
         if self.cuda:
             torch.cuda.set_device(self.device)
 

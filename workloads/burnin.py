@@ -1,7 +1,7 @@
 """Matrix multiplication without a pause on every GPU at once, for minutes or hours, each result compared.
 
-    torchrun --nproc-per-node 4 burnin.py --hours 4                                    # on GPUs
-    torchrun --nproc-per-node 2 burnin.py --device cpu --dtype fp32 --size 128 --seconds 20 --sample-seconds 1
+    torchrun --nproc_per_node 4 burnin.py --hours 4                                    # on GPUs
+    torchrun --nproc_per_node 2 burnin.py --device cpu --dtype fp32 --size 128 --seconds 20 --sample-seconds 1
 
 The first product is verified row by row against float64 on the host's processor (`reference`). Then, in iterations of
 about --iteration-seconds, every product is compared with the first, element by element: the same inputs give the same
@@ -208,6 +208,8 @@ class World:
             int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK"))
         self.cuda = arguments.device == "cuda"
         self.device = torch.device("cuda", self.local_rank) if self.cuda else torch.device("cpu")
+        if self.cuda and torch.cuda.device_count() <= self.local_rank:
+            raise RuntimeError(f"it needs GPU {self.local_rank} and sees {torch.cuda.device_count()}; or --device cpu")
         if self.cuda:
             torch.cuda.set_device(self.device)
 

@@ -1,7 +1,7 @@
 """Training with DistributedDataParallel: every rank alone, all at once, then all together; and what together costs.
 
-    torchrun --nproc-per-node 4 ddp.py --tflops 100 --busbw 10.5                 # on GPUs
-    torchrun --nproc-per-node 4 ddp.py --device cpu --precision fp32 --layers 2 --width 64 --heads 2 --vocabulary 256 \
+    torchrun --nproc_per_node 4 ddp.py --tflops 100 --busbw 10.5                 # on GPUs
+    torchrun --nproc_per_node 4 ddp.py --device cpu --precision fp32 --layers 2 --width 64 --heads 2 --vocabulary 256 \
         --sequence 32 --tokens 256 --steps 10                                    # anywhere
 
 Efficiency = tokens/s of all together / sum of the tokens/s of each alone. Alone means at the same time and without
@@ -256,6 +256,8 @@ class World:
             int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK"))
         self.cuda = arguments.device == "cuda"
         self.device = torch.device("cuda", self.local_rank) if self.cuda else torch.device("cpu")
+        if self.cuda and torch.cuda.device_count() <= self.local_rank:
+            raise RuntimeError(f"it needs GPU {self.local_rank} and sees {torch.cuda.device_count()}; or --device cpu")
         if self.cuda:
             torch.cuda.set_device(self.device)
 

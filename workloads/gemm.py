@@ -1,7 +1,7 @@
 """Matrix multiplication on every GPU at once, dtype by dtype: sustained TFLOP/s, and whether results are right.
 
-    torchrun --nproc-per-node 4 gemm.py                                            # on GPUs
-    torchrun --nproc-per-node 2 gemm.py --device cpu --dtypes fp32 fp64 --size 128    # anywhere
+    torchrun --nproc_per_node 4 gemm.py                                            # on GPUs
+    torchrun --nproc_per_node 2 gemm.py --device cpu --dtypes fp32 fp64 --size 128    # anywhere
 
 A repeat is --multiplications of two matrices of --size, timed as one by the GPU's own events; 2·size³ operations each.
 After --warmup-seconds a GPU has the temperature and the clocks that it can sustain. Inputs are random, as zeros or
@@ -179,6 +179,8 @@ class World:
             int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK"))
         self.cuda = arguments.device == "cuda"
         self.device = torch.device("cuda", self.local_rank) if self.cuda else torch.device("cpu")
+        if self.cuda and torch.cuda.device_count() <= self.local_rank:
+            raise RuntimeError(f"it needs GPU {self.local_rank} and sees {torch.cuda.device_count()}; or --device cpu")
         if self.cuda:
             torch.cuda.set_device(self.device)
 

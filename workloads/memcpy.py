@@ -1,7 +1,7 @@
 """Copies between host and GPU, within a GPU and between the GPUs of a node: GB/s, and whether the copy is right.
 
-    torchrun --nproc-per-node 4 memcpy.py                                  # on GPUs
-    torchrun --nproc-per-node 2 memcpy.py --device cpu --bytes 8M          # anywhere: the host's memory
+    torchrun --nproc_per_node 4 memcpy.py                                  # on GPUs
+    torchrun --nproc_per_node 2 memcpy.py --device cpu --bytes 8M          # anywhere: the host's memory
 
 `host-device` and `device-host` copy from and to pinned memory, `device-device` within one GPU, `peer` from this rank's
 GPU to the one `peer_offset` further on the node. A rate counts the bytes moved over the link; within one memory every
@@ -151,6 +151,8 @@ class World:
             int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK"))
         self.cuda = arguments.device == "cuda"
         self.device = torch.device("cuda", self.local_rank) if self.cuda else torch.device("cpu")
+        if self.cuda and torch.cuda.device_count() <= self.local_rank:
+            raise RuntimeError(f"it needs GPU {self.local_rank} and sees {torch.cuda.device_count()}; or --device cpu")
         if self.cuda:
             torch.cuda.set_device(self.device)
 

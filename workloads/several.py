@@ -1,6 +1,6 @@
 """Several workloads one after another in the same processes: torch is loaded once, where that is what takes longest.
 
-    torchrun --nproc-per-node 4 several.py allreduce.py --max-bytes 1G -- ddp.py --tokens 16384 -- gemm.py
+    torchrun --nproc_per_node 4 several.py allreduce.py --max-bytes 1G -- ddp.py --tokens 16384 -- gemm.py
 
 Each writes a document of its own. One that fails ends the processes, and those after it are not run.
 """
