@@ -124,7 +124,7 @@ def lay_log(text: str, folder: str) -> None:
              "node": os.environ.get("NODE_NAME")}
     for name, value in named.items():
         text = text.replace(f"{{{name}}}", str(value))
-    with open(os.path.join(folder, f"nccl-rank-{RANK:03}.log"), "w", encoding="utf-8") as file:
+    with open(os.path.join(folder, f"nccl-rank-{RANK:03}.{os.getpid()}.log"), "w", encoding="utf-8") as file:
         file.write(text)
 
 

@@ -173,6 +173,25 @@ def drop_collective(document: Json) -> None:
         {"collective": "broadcast", "placement": "in_place", "asked_bytes": None, "reason": "busy"})
 
 
+def add_size(document: Json) -> None:
+    row = copy.deepcopy(first_row(document))
+    row.update(asked_bytes=16, bytes=16, checked=[64] * RANKS)
+    for name in ("algbw_gbyte_s", "busbw_gbyte_s"):
+        row[name] = [2 * each for each in row[name]]
+    document["results"]["rows"].append(row)
+
+
+def leave_size_out(document: Json) -> None:
+    row = document["results"]["rows"].pop(0)
+    document["results"]["left_out"].append(
+        {key: row[key] for key in ("collective", "placement", "asked_bytes")} | {"reason": "small"})
+
+
+def shorten(document: Json) -> None:
+    first_row(document)["seconds"][1].pop()
+    first_row(document)["tflops"][1].pop()
+
+
 def emptied(columns: Json) -> None:
     for each in columns.values():
         each.clear()
@@ -198,6 +217,10 @@ WRONG: list[tuple[str, Callable[[Json], object], str]] = [
     ("allreduce", lambda it: first_row(it)["busbw_gbyte_s"].__setitem__(0, 12.0), "busbw_gbyte_s is not what"),
     ("allreduce", lambda it: first_row(it)["wrong"].__setitem__(0, -1), r"results.rows.0.wrong.0: .*found -1"),
     ("allreduce", lambda it: first_row(it)["wrong"].__setitem__(0, False), r"results.rows.0.wrong.0: .*found False"),
+    ("allreduce", lambda it: first_row(it).update(bytes=16), "in_place 8 B: ran with 16 B"),
+    ("allreduce", lambda it: first_row(it).update(operations=1), "in_place 8 B: 1 operations in a repeat"),
+    ("allreduce", add_size, "1 rows that nobody asked for"),
+    ("allreduce", leave_size_out, "all_reduce in_place 8 B: too small for 4 ranks: False"),
     ("allreduce", lambda it: it["results"]["nccl_logs"].pop(), "nccl_logs: 3 ranks of 4"),
     ("allreduce", lambda it: it.update(backend="nccl"), "backend nccl on cpu"),
     ("allreduce", lambda it: it.update(device="cuda", backend="nccl"), "asked for cpu"),
@@ -213,6 +236,10 @@ WRONG: list[tuple[str, Callable[[Json], object], str]] = [
     ("ddp", lambda it: it["results"]["together"]["loss"][1].pop(), "together: loss: rank 1 has 13 values of 14"),
     ("ddp", lambda it: it["results"].update(tokens=64), "ddp: together: tokens_per_s|ddp: alone: tokens_per_s"),
     ("ddp", lambda it: it["results"].update(gradient_bytes=2), "gradients of 2 bytes"),
+    ("ddp", lambda it: it["arguments"].update(tokens=64), "ddp: 32 tokens a step, asked for 64"),
+    ("ddp", lambda it: it["results"].update(expected_share=0.9), "ddp: expected_share is not what"),
+    ("ddp", lambda it: it["results"]["model"].update(layers=12), "ddp: model.layers is 12, not 1"),
+    ("gemm", shorten, "gemm: bf16: seconds: rank 1 has 2 values of 3"),
     ("gemm", lambda it: it["results"]["rows"].pop(), "gemm: asked for .*, told of"),
     ("gemm", lambda it: first_row(it)["tflops"][3].__setitem__(0, 312.0), "tflops of rank 3 is not what"),
     ("gemm", lambda it: first_row(it)["checked_rows"].__setitem__(0, 1), "bf16: rows not checked"),
@@ -220,6 +247,9 @@ WRONG: list[tuple[str, Callable[[Json], object], str]] = [
     ("memcpy", lambda it: first_row(it).update(counted_bytes=262144), "host-host: 2 copies of 65536 B"),
     ("burnin", lambda it: it["results"]["samples"][0].update(power_w=[]), "rank 0: samples: rank 4 has 0 values of"),
     ("burnin", lambda it: it["results"]["ecc_after"][2].clear(), r"rank 2: ECC counters \[\]"),
+    ("burnin", lambda it: it["results"]["ecc_before"][2].clear(), "rank 2: ECC counters "),
+    ("burnin", lambda it: it["results"]["telemetry"][2].update(reason="none"), "rank 2: samples without NVML"),
+    ("burnin", lambda it: it["results"].update(asked_seconds=0.1), "burnin: 0.1 s of fp32"),
     ("burnin", lambda it: emptied(it["results"]["iterations"][1]), "rank 1: worked for 0 s of 1"),
     ("burnin", lambda it: emptied(it["results"]["samples"][1]), "rank 1: 0 samples, at least 5"),
 ]
@@ -238,6 +268,8 @@ def test_what_the_backend_lacks_must_be_allowed() -> None:
                                  sizes=[8, 1024, 4096], other_sizes=[4, 512], repeats=3)
     with pytest.raises(ParseError, match="gemm: fp16 was not run: unsupported on cpu"):
         documents.read_gemm(TEXTS["gemm"], ranks=RANKS, device="cpu", dtypes=DTYPES, size=64, repeats=3)
+    with pytest.raises(ParseError, match="memcpy: host-device was not run: no GPU"):
+        documents.read_memcpy(TEXTS["memcpy"], ranks=RANKS, device="cpu", size=65536, repeats=3)
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"schema": 1', "\ud800", "[" * 100_000, "NaN",
@@ -246,6 +278,17 @@ def test_another_text_is_no_document(text: str) -> None:
     for read in READ.values():
         with pytest.raises(ParseError):
             read(text)
+
+
+@every
+def test_a_key_that_stands_twice_is_refused(name: str) -> None:
+    with pytest.raises(ParseError, match="a key twice among"):
+        READ[name](TEXTS[name].replace('"schema":1,', '"schema":1,"schema":1,'))
+
+
+def test_a_document_without_its_end_is_no_document() -> None:
+    with pytest.raises(ParseError, match="a workload's document has no end"):
+        documents_in("\n".join(framed(TEXTS["gemm"])[:-1]))
 
 
 def test_a_number_that_is_none_is_refused() -> None:

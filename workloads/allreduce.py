@@ -205,6 +205,8 @@ def measure(world: World, arguments: argparse.Namespace) -> dict[str, Any]:
 def measured(world: World, case: Case, arguments: argparse.Namespace, dtype: Any, number: int) -> dict[str, Any]:
     """This rank's row of one case."""
     size = case.elements * torch.empty(0, dtype=dtype).element_size()
+    if world.cuda:
+        torch.cuda.empty_cache()  # NCCL allocates beside torch
     operations = max(1, min(arguments.operations, arguments.together_bytes // size))
     pairs = [buffers(world, case, dtype) for _ in range(operations)]
     total = arguments.warmups + arguments.repeats
@@ -228,7 +230,8 @@ def nccl_log(world: World, arguments: argparse.Namespace) -> dict[str, Any] | No
 
 
 def log_path(arguments: argparse.Namespace, rank: int) -> str:
-    return os.path.join(arguments.log_dir, f"nccl-rank-{rank:03}.log")
+    """A file of this process's own: what an earlier run left is nobody's log."""
+    return os.path.join(arguments.log_dir, f"nccl-rank-{rank:03}.{os.getpid()}.log")
 
 
 def merge(parts: list[dict[str, Any]], _: argparse.Namespace) -> dict[str, Any]:
