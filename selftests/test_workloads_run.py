@@ -109,6 +109,17 @@ def test_a_burn_in_reads_sensors(healthy: dict[str, str]) -> None:
         assert None not in results.samples[rank].power_w + results.samples[rank].throttle_reasons
 
 
+def test_pods_make_one_document(tmp_path: Path) -> None:
+    first, second = runs.run_pods(tmp_path, 2, *words(f"several.py {ALLREDUCE} -- {MEMCPY}"), ranks=2)
+    assert (first[0], second[0]) == (0, 0)
+    assert documents.documents_in(second[1]) == {}, "rank 0 alone writes"
+    found = documents.documents_in(first[1])
+    ranks = allreduce(found["allreduce"], RANKS).ranks
+    assert [(rank.node, rank.pod, rank.group_rank, rank.local_rank) for rank in ranks] == [
+        (f"gpu-node-0{pod + 1}", f"acceptance-{pod}", pod, local) for pod in (0, 1) for local in (0, 1)]
+    documents.read_memcpy(found["memcpy"], ranks=RANKS, device="cpu", size=65536, repeats=3, may_lack=ON_GPU)
+
+
 def test_wrong_elements_are_counted_where_they_are(tmp_path: Path) -> None:
     (tmp_path / "recorded.log").write_text("{node} NCCL INFO rank {rank}\n")
     done = runs.run(tmp_path, FAULTS, "corrupted-reduction", "--rank", "1", "--bytes", "1024", "--nccl-log",

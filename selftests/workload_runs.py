@@ -35,13 +35,17 @@ def words(text: str) -> list[str]:
     return [str(ROOT / "workloads" / word) if word.endswith(".py") else word for word in text.split()]
 
 
-def command(*more: str, ranks: int) -> list[str]:
-    """torchrun as a pod calls it, on a port that is free."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return [PYTHON, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc_per_node", str(ranks), "--node_rank", "0",
-            "--master_addr", "127.0.0.1", "--master_port", str(port), "--redirects", "1", "--tee", "1", *more]
+        return int(free.getsockname()[1])
+
+
+def command(*more: str, ranks: int, pods: int = 1, pod: int = 0, port: int | None = None) -> list[str]:
+    """torchrun as a pod calls it, on a port that is free."""
+    return [PYTHON, "-m", "torch.distributed.run", "--nnodes", str(pods), "--nproc_per_node", str(ranks), "--node_rank",
+            str(pod), "--master_addr", "127.0.0.1", "--master_port", str(port or free_port()), "--redirects", "1",
+            "--tee", "1", *more]
 
 
 def environment(scratch: Path, **more: str) -> dict[str, str]:
@@ -55,6 +59,22 @@ def run(scratch: Path, *more: str, ranks: int = 2, **variables: str) -> subproce
     """To its end. What torch prints when it is not there is the failure's text."""
     return subprocess.run(command(*more, ranks=ranks), env=environment(scratch, **variables), cwd=scratch, text=True,
                           capture_output=True, timeout=DEADLINE_S, check=False)
+
+
+def run_pods(scratch: Path, pods: int, *more: str, ranks: int) -> list[tuple[int, str]]:
+    """As several pods do: exit status and standard output of each."""
+    port, running = free_port(), []
+    for pod in range(pods):
+        variables = environment(scratch, POD_NAME=f"acceptance-{pod}", NODE_NAME=f"gpu-node-{pod + 1:02}")
+        running.append(subprocess.Popen(command(*more, ranks=ranks, pods=pods, pod=pod, port=port), env=variables,
+                                        cwd=scratch, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
+    try:
+        outputs = [each.communicate(timeout=DEADLINE_S)[0] for each in running]
+        return [(each.returncode, output) for each, output in zip(running, outputs, strict=True)]
+    finally:
+        for each in running:
+            if each.poll() is None:
+                each.kill()
 
 
 def printed(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
