@@ -20,7 +20,7 @@ setup: $(VENV)/.installed ## install what is missing: Debian packages and the Py
 .PHONY: lint
 lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff check .
-	$(BIN)/mypy acceptance bench lab selftests tests_infra tests_gpu tests_security tests_k8s
+	$(BIN)/mypy acceptance bench lab selftests tests_infra tests_gpu tests_security tests_k8s workloads
 
 .PHONY: test
 test: lint ## everything that proves the project

@@ -1,0 +1,156 @@
+"""Runs a workload with a fault in it that cannot come from outside: torch calculates wrongly, on one rank.
+
+    torchrun … workload_faults.py corrupted-reduction --rank 3 -- allreduce.py --sizes 1M …
+    torchrun … workload_faults.py none --nccl-log recorded.log -- allreduce.py …
+
+A slow rank, a slow port or a killed process need none of this. Workloads themselves know nothing of faults. Besides,
+`--nccl-log` lays a text where NCCL's debug log of each rank is looked for, as gloo writes none: a stand-in. In it
+{rank}, {local_rank}, {pod} and {node} are replaced.
+
+Standard library and torch alone: it is shipped into pods beside the workload.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+RANK = int(os.environ.get("RANK", "0"))
+
+
+def corrupted_reduction(arguments: argparse.Namespace) -> None:
+    """Messages of at least --bytes come out of all_reduce with one element that is one too high."""
+    real = dist.all_reduce
+
+    def all_reduce(tensor: Any, *rest: Any, **more: Any) -> Any:
+        done = real(tensor, *rest, **more)
+        if tensor.numel() * tensor.element_size() >= arguments.bytes:
+            tensor[-1] += 1
+        return done
+
+    dist.all_reduce = all_reduce
+
+
+def diverged_replica(_: argparse.Namespace) -> None:
+    """The optimiser's second step moves one parameter a little more than the gradients say."""
+    real = torch.optim.AdamW.step
+    steps: dict[int, int] = {}
+
+    def step(self: Any, *rest: Any, **more: Any) -> Any:
+        done = real(self, *rest, **more)
+        steps[id(self)] = steps.get(id(self), 0) + 1
+        if steps[id(self)] == 2:
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].view(-1)[0] += 1e-3
+        return done
+
+    torch.optim.AdamW.step = step
+
+
+def _product(arguments: argparse.Namespace, wrong: Callable[[int], bool]) -> None:
+    """`wrong` says of each product by its number whether it is to be."""
+    real, count = torch.mm, 0
+
+    def mm(*rest: Any, **more: Any) -> Any:
+        nonlocal count
+        product = real(*rest, **more)
+        count += product.shape[0] >= arguments.size
+        if wrong(count) and product.shape[0] >= arguments.size:
+            product[-1, -1] = product.abs().max() * 4
+        return product
+
+    torch.mm = mm
+
+
+def wrong_product(arguments: argparse.Namespace) -> None:
+    """The last element of every product is far off, always in the same way: repeats agree with each other."""
+    _product(arguments, lambda _: True)
+
+
+def flipped_product(arguments: argparse.Namespace) -> None:
+    """The last element of one product, the one numbered --call, is far off; all others are right."""
+    _product(arguments, lambda count: count == arguments.call)
+
+
+def marked(arguments: argparse.Namespace) -> None:
+    """Nothing goes wrong, but product number --call leaves the process's number in LOG_DIR/rank-NNN.pid."""
+    def mark(count: int) -> bool:
+        if count == arguments.call:
+            path = os.path.join(arguments.log_dir, f"rank-{RANK:03}.pid")
+            with open(f"{path}.part", "w", encoding="ascii") as file:
+                file.write(str(os.getpid()))
+            os.replace(f"{path}.part", path)
+        return False
+
+    _product(arguments, mark)
+
+
+def frozen_loss(_: argparse.Namespace) -> None:
+    """The optimiser changes nothing."""
+    torch.optim.AdamW.step = lambda self, *rest, **more: None
+
+
+def killed(arguments: argparse.Namespace) -> None:
+    """The process is killed at its barrier number --call, as by the kernel when memory is short."""
+    real, count = dist.barrier, 0
+
+    def barrier(*rest: Any, **more: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == arguments.call:
+            os.kill(os.getpid(), 9)
+        return real(*rest, **more)
+
+    dist.barrier = barrier
+
+
+FAULTS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "none": lambda _: None, "corrupted-reduction": corrupted_reduction, "diverged-replica": diverged_replica,
+    "wrong-product": wrong_product, "flipped-product": flipped_product, "frozen-loss": frozen_loss, "killed": killed,
+    "marked": marked,
+}
+
+
+def lay_log(text: str, folder: str) -> None:
+    """What stands for NCCL's log of this rank."""
+    named = {"rank": RANK, "local_rank": os.environ.get("LOCAL_RANK"), "pod": os.environ.get("POD_NAME"),
+             "node": os.environ.get("NODE_NAME")}
+    for name, value in named.items():
+        text = text.replace(f"{{{name}}}", str(value))
+    with open(os.path.join(folder, f"nccl-rank-{RANK:03}.{os.getpid()}.log"), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def main(words: list[str]) -> None:
+    """Inject, and go on as the workload."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("fault", choices=sorted(FAULTS))
+    parser.add_argument("--rank", type=int, default=0, help="on which the fault is; -1 is each")
+    parser.add_argument("--bytes", type=int, default=8, help="of the smallest message that is corrupted")
+    parser.add_argument("--size", type=int, default=32, help="of the smallest matrix whose product is wrong")
+    parser.add_argument("--call", type=int, default=5, help="which call goes wrong")
+    parser.add_argument("--nccl-log", help="file that stands for NCCL's log")
+    parser.add_argument("--log-dir", default="/tmp", help="where it is laid: --log-dir of the workload")
+    split = words.index("--") if "--" in words else len(words)
+    arguments, command = parser.parse_args(words[:split]), words[split + 1:]
+    if not command:
+        parser.error("name the workload's script and its arguments after --")
+    if arguments.nccl_log:
+        with open(arguments.nccl_log, encoding="utf-8") as file:
+            lay_log(file.read(), arguments.log_dir)
+    if arguments.rank in (RANK, -1):
+        FAULTS[arguments.fault](arguments)
+    sys.argv = command
+    sys.path.insert(0, os.path.dirname(os.path.abspath(command[0])))
+    runpy.run_path(command[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

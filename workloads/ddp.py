@@ -1,0 +1,372 @@
+"""Training with DistributedDataParallel: every rank alone, all at once, then all together; and what together costs.
+
+    torchrun --nproc_per_node 4 ddp.py --tflops 100 --busbw 10.5                 # on GPUs
+    torchrun --nproc_per_node 4 ddp.py --device cpu --precision fp32 --layers 2 --width 64 --heads 2 --vocabulary 256 \
+        --sequence 32 --tokens 256 --steps 10                                    # anywhere
+
+Efficiency = tokens/s of all together / sum of the tokens/s of each alone. Alone means at the same time and without
+communication: same heat, same power, and a slow GPU is seen as slow.
+
+Tokens per rank and step are derived so that communication is --share of compute. With N parameters, gradients of b
+bytes, busbw B, a speed F and f = 2(n−1)/n, communication takes b·N·f/B and computing 6·N·tokens/F: N cancels, and
+tokens = b·f·F / (6·share·B). --tokens sets them by hand.
+
+Data are generated: each token is followed by the same one wherever it stands, so the loss falls when training works.
+`forward_seconds` is the part of a step in which no rank waits for another. Replicas are compared by the SHA-256 of all
+parameters, after the first broadcast and after the last step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import hashlib
+import json
+import math
+import os
+import platform
+import socket
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.rendezvous import rendezvous
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+WORKLOAD = "ddp"
+TOKENS_USED = 64  # of the vocabulary: a loss that falls quickly, whatever the size
+
+
+class Block(nn.Module):  # type: ignore[misc]
+    """Causal attention and a perceptron of four times the width, each added to what comes in."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before_attention, self.before_perceptron = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query_key_value, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.perceptron = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Any) -> Any:
+        batch, length, width = x.shape
+        parts = self.query_key_value(self.before_attention(x)).chunk(3, dim=-1)
+        query, key, value = (part.view(batch, length, self.heads, -1).transpose(1, 2) for part in parts)
+        attended = attention(query, key, value).transpose(1, 2).reshape(batch, length, width)
+        x = x + self.out(attended)
+        return x + self.perceptron(self.before_perceptron(x))
+
+
+def attention(query: Any, key: Any, value: Any) -> Any:
+    """Causal attention; torch has it in one piece from 2.0 on."""
+    if hasattr(functional, "scaled_dot_product_attention"):
+        return functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+    return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ value
+
+
+class Transformer(nn.Module):  # type: ignore[misc]
+    """A decoder of the usual kind."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        super().__init__()
+        self.token = nn.Embedding(arguments.vocabulary, arguments.width)
+        self.place = nn.Embedding(arguments.sequence, arguments.width)
+        self.blocks = nn.Sequential(*(Block(arguments.width, arguments.heads) for _ in range(arguments.layers)))
+        self.last = nn.LayerNorm(arguments.width)
+        self.head = nn.Linear(arguments.width, arguments.vocabulary, bias=False)
+
+    def forward(self, tokens: Any) -> Any:
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        return self.head(self.last(self.blocks(self.token(tokens) + self.place(places))))
+
+
+class Clock:
+    """Moments on the device: events of the GPU's own, so that measuring makes nobody wait."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def now(self) -> Any:
+        if not self.world.cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def seconds(self, begin: Any, end: Any) -> float:
+        self.world.synchronize()
+        return round(float(begin.elapsed_time(end)) / 1000 if self.world.cuda else float(end - begin), 9)
+
+
+def batch_of(world: World, arguments: argparse.Namespace, step: int, sequences: int) -> tuple[Any, Any]:
+    """Tokens and those that follow them; of a rank and step always the same."""
+    used = min(TOKENS_USED, arguments.vocabulary)
+    chance = torch.Generator().manual_seed(arguments.seed + 1_000_003 * world.rank + step)
+    order = torch.randperm(used, generator=torch.Generator().manual_seed(arguments.seed))
+    starts = torch.randint(used, (sequences, 1), generator=chance)
+    text = order[(starts + torch.arange(arguments.sequence + 1)) % used].to(world.device)
+    return text[:, :-1].contiguous(), text[:, 1:].contiguous()
+
+
+def train(world: World, arguments: argparse.Namespace, model: Any, sequences: int) -> dict[str, Any]:
+    """Warm-up and steps: seconds of each, of its forward part, and its loss."""
+    clock, moments, losses = Clock(world), [], []
+    optimiser = torch.optim.AdamW(model.parameters(), lr=arguments.learning_rate)
+    batches = [batch_of(world, arguments, step, sequences) for step in range(arguments.warmups + arguments.steps)]
+    dist.barrier()
+    world.synchronize()
+    for tokens, following in batches:
+        begin = clock.now()
+        with autocast(arguments):
+            logits = model(tokens)
+            loss = functional.cross_entropy(logits.float().flatten(0, 1), following.flatten())
+        middle = clock.now()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        moments.append((begin, middle, clock.now()))
+        losses.append(loss.detach())
+    seconds = [clock.seconds(begin, end) for begin, _, end in moments]
+    forward = [clock.seconds(begin, middle) for begin, middle, _ in moments]
+    values = [float(loss) for loss in losses]
+    return {"warmup_seconds": seconds[:arguments.warmups], "seconds": seconds[arguments.warmups:],
+            "forward_seconds": forward[arguments.warmups:],
+            "loss": [value if math.isfinite(value) else None for value in values]}
+
+
+def autocast(arguments: argparse.Namespace) -> Any:
+    if arguments.precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device_type=arguments.device, dtype=torch.bfloat16)
+
+
+def checksum(model: Any) -> str:
+    """SHA-256 of all parameters, by name."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        values = parameter.detach().cpu().contiguous()
+        size = values.numel() * values.element_size()
+        digest.update(name.encode() + (ctypes.c_char * size).from_address(values.data_ptr()).raw)
+    return digest.hexdigest()
+
+
+def measure(world: World, arguments: argparse.Namespace) -> dict[str, Any]:
+    """This rank's part of both phases."""
+    derived = derivation(arguments, world.size)
+    sequences = derived["tokens"] // arguments.sequence
+    torch.manual_seed(arguments.seed)
+    model = Transformer(arguments).to(world.device)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    alone = train(world, arguments, model, sequences)
+    del model
+    torch.manual_seed(arguments.seed)
+    model = DistributedDataParallel(Transformer(arguments).to(world.device), bucket_cap_mb=arguments.bucket_mb,
+                                    device_ids=[world.local_rank] if world.cuda else None)
+    if arguments.gradients == "bf16":
+        from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+        model.register_comm_hook(None, bf16_compress_hook)
+    start = checksum(model.module)
+    together = train(world, arguments, model, sequences)
+    return {"parameters": parameters, "derived": derived, "alone": alone, "together": together,
+            "replica": [start, checksum(model.module)]}
+
+
+def derivation(arguments: argparse.Namespace, ranks: int) -> dict[str, Any]:
+    """Tokens per rank and step, and the share of communication that they give if speed and busbw are as assumed."""
+    gradient_bytes, factor = 2 if arguments.gradients == "bf16" else 4, 2 * (ranks - 1) / ranks
+    exact, share = None, None
+    if arguments.tflops and arguments.busbw:
+        one = gradient_bytes * factor * arguments.tflops * 1e12 / (6 * arguments.busbw * 1e9)
+        exact = one / arguments.share
+    wanted = arguments.tokens or exact
+    if not wanted:
+        raise ValueError("one rank alone has no communication to derive tokens from: give --tokens")
+    tokens = max(1, round(wanted / arguments.sequence)) * arguments.sequence
+    if exact is not None:
+        share = one / tokens
+    return {"gradient_bytes": gradient_bytes, "factor": factor, "exact_tokens": exact, "tokens": tokens,
+            "expected_share": share}
+
+
+def merge(parts: list[dict[str, Any]], arguments: argparse.Namespace) -> dict[str, Any]:
+    """The parts of all ranks as one result."""
+    tokens = parts[0]["derived"]["tokens"]
+    phases: dict[str, Any] = {}
+    for phase in ("alone", "together"):
+        lists = {key: [part[phase][key] for part in parts] for key in parts[0][phase]}
+        rates = [tokens * len(seconds) / sum(seconds) for seconds in lists["seconds"]]
+        phases[phase] = {**lists, "tokens_per_s": rates}
+    model = {"parameters": parts[0]["parameters"], **{key: getattr(arguments, key) for key in (
+        "layers", "width", "heads", "vocabulary", "sequence")}}
+    efficiency = sum(phases["together"]["tokens_per_s"]) / sum(phases["alone"]["tokens_per_s"])
+    return {"model": model, **parts[0]["derived"], **phases, "efficiency": efficiency,
+            "replicas": {"algorithm": "sha256", "start": [part["replica"][0] for part in parts],
+                         "end": [part["replica"][1] for part in parts]}}
+
+
+def parsed(words: list[str]) -> argparse.Namespace:
+    parser = argument_parser()
+    for name, default in (("layers", 12), ("width", 1024), ("heads", 16), ("vocabulary", 8192), ("sequence", 1024),
+                          ("steps", 30), ("warmups", 5), ("bucket-mb", 25), ("seed", 1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of computing")
+    parser.add_argument("--gradients", choices=("bf16", "fp32"), default="fp32", help="as they are sent")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--share", type=float, default=0.375, help="of communication, relative to compute")
+    parser.add_argument("--tflops", type=float, help="a GPU's speed in training, for the derivation")
+    parser.add_argument("--busbw", type=float, help="of all_reduce in GB/s, for the derivation")
+    parser.add_argument("--tokens", type=int, help="per rank and step, instead of the derivation")
+    arguments = parser.parse_args(words)
+    if not arguments.tokens and not (arguments.tflops and arguments.busbw and arguments.share > 0):
+        parser.error("give --tokens, or --tflops and --busbw to derive them from")
+    if arguments.gradients == "bf16" and arguments.device == "cpu":
+        parser.error("--gradients bf16 needs --device cuda: gloo does not add bf16")
+    if min(arguments.steps, arguments.sequence, arguments.layers) < 1 or arguments.warmups < 0:
+        parser.error("--steps, --sequence and --layers must be at least 1")
+    return arguments
+
+
+def main(words: list[str]) -> int:
+    return carry_out(parsed(words), measure, merge, collective=True)
+
+
+# ---- the same in every workload, since each is shipped alone; a test compares them ----
+MARK, CHUNK = "ACCEPTANCE-DOCUMENT ", 3000
+UTC = "%Y-%m-%dT%H:%M:%SZ"
+SHOWN = ("NCCL_", "TORCH_NCCL_", "GLOO_", "CUDA_", "OMP_", "NVIDIA_VISIBLE_DEVICES")
+
+
+class World:
+    """This process among all: torchrun's variables, its device, and the store over which ranks talk unmeasured."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML counts
+        self.timeout, self.partial = timedelta(seconds=arguments.timeout_s), False
+        store, self.rank, self.size = next(rendezvous("env://", timeout=self.timeout))
+        self.store = dist.PrefixStore(f"{WORKLOAD}/{os.environ.get('ACCEPTANCE_TURN', 0)}", store)  # see several.py
+        self.local_rank, self.local_size, self.group_rank = (
+            int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK"))
+        self.cuda = arguments.device == "cuda"
+        self.device = torch.device("cuda", self.local_rank) if self.cuda else torch.device("cpu")
+        if self.cuda and torch.cuda.device_count() <= self.local_rank:
+            raise RuntimeError(f"it needs GPU {self.local_rank} and sees {torch.cuda.device_count()}; or --device cpu")
+        if self.cuda:
+            torch.cuda.set_device(self.device)
+
+    def synchronize(self) -> None:
+        if self.cuda:
+            torch.cuda.synchronize()
+
+    def gather(self, part: Any) -> list[Any] | None:
+        """On rank 0, what the ranks give, in their order. All must, unless `partial` was set."""
+        self.store.set(f"part/{self.rank}", json.dumps(part, allow_nan=False))
+        self.store.add(f"given/{self.rank}", 1)
+        if self.rank:
+            return None
+        missing, end = list(range(self.size)), time.monotonic() + self.timeout.total_seconds()
+        while missing and time.monotonic() < end:  # asked, not waited for: a wait that failed may break the store
+            missing = [rank for rank in missing if not self.store.add(f"given/{rank}", 0)]
+            time.sleep(0.05 if missing else 0)
+        if missing and not self.partial:
+            raise RuntimeError(f"no result of ranks {missing} in {self.timeout.total_seconds():.0f} s")
+        return [json.loads(self.store.get(f"part/{rank}")) for rank in range(self.size) if rank not in missing]
+
+    def gpu_uuid(self) -> tuple[str | None, str | None]:
+        """The UUID of this rank's GPU, or on a CPU of the one that it stands for, and where it is from."""
+        known = getattr(torch.cuda.get_device_properties(self.device), "uuid", None) if self.cuda else None
+        named = os.environ.get("CUDA_VISIBLE_DEVICES" if self.cuda else "NVIDIA_VISIBLE_DEVICES", "").split(",")
+        mine = dict(enumerate(named)).get(self.local_rank) or str(self.local_rank)
+        library, _ = nvml()
+        if known is not None:
+            return f"GPU-{known}", "torch"
+        if mine.startswith("GPU-"):
+            return mine, "environment"
+        if self.cuda and library and mine.isdigit():
+            return os.fsdecode(library.nvmlDeviceGetUUID(library.nvmlDeviceGetHandleByIndex(int(mine)))), "nvml"
+        return None, None
+
+    def whereabouts(self) -> dict[str, Any]:
+        """Where this rank runs, on what, with which versions."""
+        (library, _), (uuid, source), environment = nvml(), self.gpu_uuid(), os.environ
+        versions = {
+            "python": platform.python_version(), "torch": str(torch.__version__), "cuda": torch.version.cuda,
+            "nccl": ".".join(str(part) for part in torch.cuda.nccl.version()) if self.cuda else None,
+            "driver": os.fsdecode(library.nvmlSystemGetDriverVersion()) if library else None,  # once it was bytes
+            "kernel": platform.release()}
+        return {"rank": self.rank, "local_rank": self.local_rank, "group_rank": self.group_rank,
+                "host": socket.gethostname(), "pod": environment.get("POD_NAME"), "node": environment.get("NODE_NAME"),
+                "device": str(self.device), "gpu_name": torch.cuda.get_device_name() if self.cuda else None,
+                "gpu_uuid": uuid, "gpu_uuid_from": source, "versions": versions,
+                "environment": {name: environment[name] for name in sorted(environment) if name.startswith(SHOWN)}}
+
+
+def nvml() -> tuple[Any, str | None]:
+    """pynvml, ready to be asked, or None and why."""
+    try:
+        import pynvml
+        pynvml.nvmlInit()
+    except Exception as problem:  # no module, no library, no driver
+        return None, f"{type(problem).__name__}: {problem}"
+    return pynvml, None
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--out", help="file for the document; without it, marked lines on standard output")
+    parser.add_argument("--timeout-s", type=int, default=300, help="for ranks to wait for one another")
+    return parser
+
+
+def write(document: dict[str, Any], out: str | None) -> None:
+    """The whole document or nothing: a file appears when it is complete, and lines carry length and digest."""
+    text = json.dumps(document, separators=(",", ":"), allow_nan=False)
+    if out:
+        with open(f"{out}.part", "w", encoding="ascii") as file:
+            file.write(text + "\n")
+        os.replace(f"{out}.part", out)
+        return
+    chunks = [f"|{text[start:start + CHUNK]}" for start in range(0, len(text), CHUNK)]
+    begin = f"begin {len(text)} {hashlib.sha256(text.encode('ascii')).hexdigest()}"
+    sys.stdout.write("".join(f"{MARK}{line}\n" for line in (begin, *chunks, "end")))
+    sys.stdout.flush()
+
+
+def carry_out(arguments: argparse.Namespace, measure: Callable[..., Any], merge: Callable[..., Any], *,
+              collective: bool) -> int:
+    """Measure on every rank, and write one document on rank 0. A rank that fails says so in one line, and ends."""
+    started, backend = time.strftime(UTC, time.gmtime()), None
+    try:
+        world = World(arguments)
+        if collective:
+            backend = "nccl" if world.cuda else "gloo"
+            dist.init_process_group(backend, store=world.store, rank=world.rank, world_size=world.size,
+                                    timeout=world.timeout)
+        part = measure(world, arguments)
+        parts = world.gather([world.whereabouts(), part])
+        if parts is not None:
+            write({"schema": 1, "workload": WORKLOAD, "arguments": vars(arguments), "started_utc": started,
+                   "ended_utc": time.strftime(UTC, time.gmtime()), "backend": backend, "device": arguments.device,
+                   "ranks": [each[0] for each in parts], "results": merge([each[1] for each in parts], arguments)},
+                  arguments.out)
+    except (ArithmeticError, AssertionError, LookupError, OSError, RuntimeError, ValueError) as problem:
+        where = os.environ.get("NODE_NAME") or socket.gethostname()
+        sys.stderr.write(f"{WORKLOAD}: rank {os.environ.get('RANK', '?')} on {where}: {type(problem).__name__}: "
+                         f"{str(problem).partition(chr(10))[0]}\n")
+        sys.stderr.flush()
+        os._exit(1)  # not through destructors, which may wait for ranks that are gone
+    if collective:
+        dist.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
