@@ -9,8 +9,9 @@ import pytest
 from acceptance.checks import CHECKS
 from acceptance.findings import Verdict
 from acceptance.selection import load_catalogue
-from selftests.synthetic import ROOT, SITE, reds, subjects
+from selftests.synthetic import ROOT, SITE, Broken, reds, subjects
 from selftests.synthetic_kubernetes import K8S, Change, Recorded, gpu_log, healthy, judge
+from selftests.synthetic_network import network_sections
 from selftests.test_checks_kubernetes import at, items, of
 
 NODE, OTHER, CONTROL = "gpu-node-03", "gpu-node-04", "k8s-cp-01"
@@ -91,6 +92,8 @@ DEFECTS: list[tuple[str, Change, set[str]]] = [
     ("network-policy", reached("cv-team", NODE, "cv-team", NODE, {"end": "refused"}),
      {f"cv-team→cv-team:8080 on {NODE}"}),
     ("gpu-scheduling", pods(log=gpu_log(["GPU-gpu-node-01-0"])), {"GPU-gpu-node-01-0", "cluster"}),
+    ("gpu-scheduling", pods(log=gpu_log(["GPU-of-nobody"])), {"GPU-of-nobody", "cluster"}),
+    ("gpu-scheduling", at(GPUS, "sizes", "tries", "1", "log", value=gpu_log(["GPU-of-nobody"])), {"GPU-of-nobody"}),
     ("gpu-scheduling", pods(phase="Pending", why="Unschedulable: Insufficient nvidia.com/gpu", log=""),
      {"acceptance-one-009", "cluster"}),
     ("gpu-scheduling", at(GPUS, "sizes", "tries", "5", "phase", value="Running"), {"pod with 5 GPUs"}),
@@ -204,3 +207,20 @@ def test_somebody_elses_answer_is_not_the_pods() -> None:
 
 def test_the_healthy_documents_are_there() -> None:
     assert items(healthy(), "nodes")
+
+
+def test_a_gpu_that_no_inventory_lists_is_named_with_its_pod_and_node() -> None:
+    found = reds(judge("gpu-scheduling", at(GPUS, "sizes", "tries", "1", "log", value=gpu_log(["GPU-of-nobody"]))))
+    assert [one.sentence() for one in found] == [
+        "GPU-of-nobody: node whose NVML lists it: measured none, required = gpu-node-01 "
+        "(seen by pod with 1 GPU on gpu-node-01)"]
+
+
+def test_a_gpu_of_a_node_that_did_not_tell_is_blocked_and_of_one_that_did_is_not() -> None:
+    silent = Broken(breaks={host.name: [network_sections(host)] for host in SITE.hosts}, failed={NODE: {"nvml": "x"}})
+    found = reds(judge("gpu-scheduling", pods(log=gpu_log(["GPU-of-nobody"])), silent.cluster()))
+    own = {one.subject: one.verdict for one in found if one.quantity == "node whose NVML lists it"}
+    assert own == {**{f"GPU-{NODE}-{n}": Verdict.BLOCKED for n in range(4) if n != 0}, "GPU-of-nobody": Verdict.BLOCKED}
+    elsewhere = pods(node="gpu-node-01", log=gpu_log(["GPU-of-nobody"]))
+    found = reds(judge("gpu-scheduling", elsewhere, silent.cluster()))
+    assert {one.verdict for one in found if one.subject == "GPU-of-nobody"} == {Verdict.FAIL}

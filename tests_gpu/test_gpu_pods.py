@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from acceptance.checks import check
@@ -85,25 +86,37 @@ def test_gpu_scheduling(site: Site, kube: KubeFacts, cluster: Cluster, findings:
             findings.fail("pods that hold it", f"also {', '.join(names[1:])}", subject=uuid, measured=len(names),
                           required=1)
     findings.equal("GPUs held by one-GPU pods", measured=len(held), required=total)
-    findings.same_set("GPUs held, as NVML lists", measured=held, required=inventory)
+    findings.same_set("GPUs held, as NVML lists", measured=held, required=inventory.nodes)
     if len(held) == total:
         _judge_next(findings, kube, inventory)
     else:
         findings.blocked("one pod more", "not every GPU was taken before it", subject="one pod more")
 
 
-def _inventory(cluster: Cluster, findings: Findings) -> dict[str, str]:
-    """Node by UUID, as NVML lists; a finding for each node that did not tell."""
-    found: dict[str, str] = {}
+@dataclass(frozen=True)
+class Inventory:
+    """Nodes by the UUIDs that NVML lists there; `silent` are GPU nodes that did not tell."""
+
+    nodes: dict[str, set[str]]
+    silent: frozenset[str]
+
+
+def _inventory(cluster: Cluster, findings: Findings) -> Inventory:
+    """What the GPU nodes told; a finding for each that did not."""
+    found: dict[str, set[str]] = {}
+    silent = set()
     for node in cluster.of("gpu_nodes"):
         try:
-            found |= {gpu.uuid: node.name for gpu in node.gpus if gpu.uuid}
+            for gpu in node.gpus:
+                if gpu.uuid:
+                    found.setdefault(gpu.uuid, set()).add(node.name)
         except Unmeasured as problem:
+            silent.add(node.name)
             findings.blocked("GPUs that NVML lists", str(problem), subject=node.name)
-    return found
+    return Inventory(found, frozenset(silent))
 
 
-def _judge_size(findings: Findings, subject: str, one: Any, gpus: int, inventory: dict[str, str]) -> list[str]:
+def _judge_size(findings: Findings, subject: str, one: Any, gpus: int, inventory: Inventory) -> list[str]:
     """Judge a pod that should run, and what it sees; its GPUs."""
     if not isinstance(one, dict):
         findings.blocked("GPUs seen", "was not tried", subject=subject, required=gpus)
@@ -115,12 +128,24 @@ def _judge_size(findings: Findings, subject: str, one: Any, gpus: int, inventory
     try:
         seen = uuids(str(one.get("log") or ""))
     except ParseError as problem:
-        findings.blocked("GPUs seen", str(problem), subject=subject, required=gpus)
+        findings.blocked("GPUs seen", str(one.get("why") or problem), subject=subject, required=gpus)
         return []
     findings.equal("GPUs seen", measured=len(set(seen)), required=gpus, subject=subject)
-    away = [uuid for uuid in seen if inventory.get(uuid, one.get("node")) != one.get("node")]
+    away = [uuid for uuid in seen if one.get("node") not in inventory.nodes.get(uuid, {one.get("node")})]
     findings.empty(f"GPUs of other nodes than {one.get('node')}", measured=away, subject=subject)
+    for uuid in dict.fromkeys(seen):
+        if uuid not in inventory.nodes:
+            _judge_unknown(findings, uuid, subject, str(one.get("node")), inventory)
     return seen
+
+
+def _judge_unknown(findings: Findings, uuid: str, pod: str, node: str, inventory: Inventory) -> None:
+    """A GPU that no node listed: of its pod's own node, if that did not tell; else of nobody knows where."""
+    quantity, where = "node whose NVML lists it", f"seen by {pod} on {node}"
+    if node in inventory.silent:
+        findings.blocked(quantity, f"{where}, whose GPUs are not known", subject=uuid, required=node)
+    else:
+        findings.fail(quantity, where, subject=uuid, measured="none", required=node)
 
 
 def _judge_waiting(findings: Findings, subject: str, one: Any) -> None:
@@ -130,7 +155,7 @@ def _judge_waiting(findings: Findings, subject: str, one: Any) -> None:
                    required=INSUFFICIENT, relation="says", subject=subject)
 
 
-def _judge_next(findings: Findings, kube: KubeFacts, inventory: dict[str, str]) -> None:
+def _judge_next(findings: Findings, kube: KubeFacts, inventory: Inventory) -> None:
     document = kube.record("next", COLLECTOR).document
     findings.evidence = kube.id("next", COLLECTOR)
     subject = "one pod more"
