@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from acceptance.checks import COLLECTORS, Collector
-from acceptance.errors import ApiFailed
+from acceptance.errors import ApiFailed, Unmeasured
 from acceptance.evidence import Recorder
 from acceptance.site.contract import Contract
 from acceptance.site.inventory import Host
 from acceptance.site.load import Site
 from acceptance.transport.kube import Kube
+from acceptance.transport.kube_turn import Turn
 from acceptance.transport.shell import Outcome, Shell
 
 MAX_THREADS = 64
@@ -36,6 +37,7 @@ class Session:
     expired: threading.Event
     api: Kube | None = None
     run_id: str = ""
+    held: Turn | None = None
 
     @property
     def kube(self) -> Kube:
@@ -43,6 +45,13 @@ class Session:
         if self.api is None:
             raise ApiFailed("the Kubernetes API is not open in this session")
         return self.api
+
+    @property
+    def turn(self) -> Turn:
+        """This run's turn at trying things on the cluster. Raises ApiFailed in a session without one."""
+        if self.held is None:
+            raise ApiFailed("nothing keeps other runs off the cluster in this session")
+        return self.held
 
     @property
     def contract(self) -> Contract:
@@ -85,13 +94,18 @@ class Session:
 
 
 def run_collectors(ids: Sequence[str], site: Site, shell: Shell, local: Shell, recorder: Recorder, say: Say,
-                   kube: Kube | None = None, run_id: str = "") -> None:
-    """Run the collectors one after the other. One that fails or outlasts its deadline leaves a record that says so."""
+                   kube: Kube | None = None, run_id: str = "", turn: Turn | None = None, absent: str = "") -> None:
+    """Run the collectors one after the other. One that fails or outlasts its deadline leaves a record that says so.
+
+    `absent` says why there is no `kube`: it stands in the record of each collector that would have asked it.
+    """
     for id in ids:
         one = COLLECTORS[id]
         say(id, 0, 0, one.purpose)
         started = time.monotonic()
-        error = _run(one, Session(site, shell, local, recorder, id, say, threading.Event(), kube, run_id))
+        error: dict[str, Any] | None = {"error": absent}
+        if not (one.kube and kube is None and absent):
+            error = _run(one, Session(site, shell, local, recorder, id, say, threading.Event(), kube, run_id, turn))
         if error:
             recorder.record(id, "cluster", document=error)
         say(id, 1, 1, error["error"] if error else f"done in {time.monotonic() - started:.1f} s")
@@ -107,6 +121,8 @@ def _run(one: Collector, session: Session) -> dict[str, Any] | None:
             one.collect(session)
         except ApiFailed as error:
             failure.append({"error": str(error), **error.evidence})
+        except Unmeasured as error:
+            failure.append({"error": str(error)})
         except Exception as error:
             failure.append({"error": f"collector {one.id} failed: {type(error).__name__}: {error}"})
         finally:

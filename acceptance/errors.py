@@ -5,7 +5,8 @@ AcceptanceError
 │   ├── ContractError       site.yaml is missing, unreadable or does not say what it must
 │   └── InventoryError      the inventory is, or disagrees with the contract
 ├── Unmeasured          a fact could not be had: the verdict is BLOCKED, never PASS
-│   └── ApiFailed           the Kubernetes API gave no usable answer: the verdict is BLOCKED
+│   ├── ApiFailed           the Kubernetes API gave no usable answer: the verdict is BLOCKED
+│   └── Busy                another run is trying things on the cluster
 └── ParseError          a tool's output is not what the tool prints: the verdict is BLOCKED
 """
 
@@ -48,3 +49,7 @@ class ApiFailed(Unmeasured):
     def __init__(self, message: str, evidence: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.evidence: dict[str, Any] = dict(evidence or {})
+
+
+class Busy(Unmeasured):
+    """Another run is trying things on the cluster; the message names it. Wait for its end."""

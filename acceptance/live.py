@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acceptance.checks import COLLECTORS
+from acceptance.cluster_api import Api, open_api
 from acceptance.collect import run_collectors
 from acceptance.errors import WrongUse
 from acceptance.evidence import Evidence, Recorder, read_evidence
@@ -19,9 +19,8 @@ from acceptance.facts.kubernetes import KubeFacts
 from acceptance.findings import Verdict
 from acceptance.judge import Judgement, build_cluster, judge
 from acceptance.model import RunReport, load_run
-from acceptance.run import PlannedItem, RunFolder
+from acceptance.run import PlannedItem, RunFolder, new_id
 from acceptance.site.load import Site
-from acceptance.transport.kube_live import LiveKube, check_kubeconfig
 from acceptance.transport.local import LocalShell
 from acceptance.transport.recorded import Answers, LiveAnswers, RecordedAnswers
 from acceptance.transport.ssh import SshShell, check_key_file
@@ -39,12 +38,13 @@ SITE_COLLECTOR = "testinfra"  # what the site's own tests record
 class LiveRun:
     """A run under way. `source` is the recorded run that is judged again, if any.
 
-    `answers` serve the site's own tests, which ask while they run; so the shell stays open until the run's end.
+    `answers` serve the site's own tests, which ask while they run; so what is open stays so until the run's end.
     """
 
     site: Site
     folder: RunFolder
     source: Path | None
+    api: Api = field(default_factory=Api)
     evidence: Evidence = field(default_factory=lambda: Evidence(()))
     cluster: Cluster | None = None
     kube: KubeFacts | None = None
@@ -54,10 +54,12 @@ class LiveRun:
     _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @classmethod
-    def start(cls, site: Site, config: pytest.Config, planned: Sequence[PlannedItem], progress: Progress,
-              left_out: Sequence[PlannedItem] = ()) -> LiveRun:
-        """Check what the user gave, then make the run folder. Raises WrongUse."""
-        del progress
+    def start(cls, site: Site, config: pytest.Config, planned: Sequence[PlannedItem], items: Sequence[PlannedItem],
+              progress: Progress, left_out: Sequence[PlannedItem] = ()) -> LiveRun:
+        """Check what the user gave, then make the run folder. Raises WrongUse.
+
+        `items` is what of `planned` will be judged: with --read-only some are not. `left_out` was not selected.
+        """
         import acceptance.collectors
         import acceptance.probe.collector  # noqa: F401  (registers its collector)
 
@@ -66,15 +68,16 @@ class LiveRun:
             source = source / "evidence.jsonl"
         if source and not source.is_file():
             raise WrongUse(f"--evidence {config.option.evidence}: no evidence.jsonl there; expected a run folder")
-        if source is None:
-            check_key_file(Path(os.path.expanduser(site.contract.ssh.private_key)))
-            if any(COLLECTORS[need].kube for item in planned for need in item.check.needs if need in COLLECTORS):
-                check_kubeconfig(kubeconfig_of(site))
-        selection = {"markers": config.option.markexpr, "keyword": config.option.keyword,
-                     "read_only": bool(config.option.read_only), "arguments": [str(a) for a in config.args]}
-        folder = RunFolder.create(Path(config.option.report_dir).absolute(), site, planned, selection,
-                                  str(source) if source else None, left_out)
-        return cls(site, folder, source)
+        run_id, api = new_id(site), Api()
+        with contextlib.ExitStack() as opened:
+            if source is None:
+                check_key_file(Path(os.path.expanduser(site.contract.ssh.private_key)))
+                api = open_api(site, items, run_id, progress.note, opened)
+            selection = {"markers": config.option.markexpr, "keyword": config.option.keyword,
+                         "read_only": bool(config.option.read_only), "arguments": [str(a) for a in config.args]}
+            folder = RunFolder.create(Path(config.option.report_dir).absolute(), site, run_id, planned, selection,
+                                      str(source) if source else None, left_out)
+            return cls(site, folder, source, api, _open=opened.pop_all())
 
     def collect(self, ids: Sequence[str], progress: Progress) -> None:
         """Record evidence, or read what was recorded."""
@@ -83,25 +86,21 @@ class LiveRun:
             self.folder.evidence.write_bytes(self.source.read_bytes())
             self.answers = RecordedAnswers(self.evidence, SITE_COLLECTOR)
         else:
-            contract = self.site.contract
+            contract, kube = self.site.contract, self.api.kube
             shell = self._open.enter_context(contextlib.closing(
                 SshShell(contract.ssh, {host.name: host for host in self.site.hosts})))
-            kube = self._kube(ids)
             secrets = [os.environ.get(contract.ldap.password_env, ""), *(kube.secrets if kube else ())]
             recorder = self._open.enter_context(contextlib.closing(Recorder(self.folder.evidence, secrets)))
             local = LocalShell(deadline_factor=contract.ssh.deadline_factor)
-            run_collectors(ids, self.site, shell, local, recorder, progress.say, kube, self.folder.path.name)
+            try:
+                run_collectors(ids, self.site, shell, local, recorder, progress.say, kube, self.folder.path.name,
+                               self.api.turn, self.api.absent)
+            finally:
+                self.api.give_back()
             self.evidence = recorder.evidence()
             self.answers = LiveAnswers(shell, recorder, SITE_COLLECTOR, contract.ssh.command_timeout_s)
         self.cluster = build_cluster(self.site, self.evidence)
         self.kube = KubeFacts(self.evidence)
-
-    def _kube(self, ids: Sequence[str]) -> LiveKube | None:
-        """The cluster's API, where a collector asks it. Raises WrongUse."""
-        if not any(COLLECTORS[id].kube for id in ids):
-            return None
-        api = LiveKube(kubeconfig_of(self.site), self.site.contract.ssh.deadline_factor)
-        return self._open.enter_context(contextlib.closing(api))
 
     def judge(self, item: CheckItem) -> Judgement:
         """Judge one item and write it down."""
@@ -118,6 +117,7 @@ class LiveRun:
         `failures` counts pytest's failed tests: when there are more than items that are not PASS, something else in
         the session failed, and no decision of a gate makes that good.
         """
+        self._open.close()
         self.report = load_run(self.folder.path)
         code = exit_code
         if exit_code in (0, 1):
@@ -129,12 +129,6 @@ class LiveRun:
 
         write_reports(self.folder.path)
         return code
-
-
-def kubeconfig_of(site: Site) -> Path:
-    """The kubeconfig that the contract names; relative to the contract's own folder."""
-    path = Path(os.path.expanduser(site.contract.kubernetes.kubeconfig))
-    return path if path.is_absolute() else site.path.parent / path
 
 
 def rerun_command(item: str, config: Any) -> str:

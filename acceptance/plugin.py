@@ -212,7 +212,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         kept = {one.nodeid for one in state.planned}
         left_out = [test for test in state.site_tests if test.nodeid not in kept
                     and test.check.id not in state.site.contract.not_measurable]
-        state.live = LiveRun.start(state.site, session.config, state.planned, progress, left_out)
+        state.live = LiveRun.start(state.site, session.config, state.planned, items, progress, left_out)
         progress.header(state.site, items, needed(items), state.live.folder.path)
         start_log(session, state.live.folder.path / "log.html", state.live.judged.get)
         state.live.collect(needed(items), progress)

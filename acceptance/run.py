@@ -32,6 +32,11 @@ class PlannedItem(Protocol):
     def nodeid(self) -> str: ...
 
 
+def new_id(site: Site) -> str:
+    """What a run that begins now is called."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{site.contract.site.name}-{secrets.token_hex(3)}"
+
+
 @dataclass
 class RunFolder:
     """One folder of `reports/`, written as the run goes on."""
@@ -40,12 +45,10 @@ class RunFolder:
     header: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def create(cls, reports: Path, site: Site, planned: Sequence[PlannedItem], selection: dict[str, Any],
+    def create(cls, reports: Path, site: Site, run_id: str, planned: Sequence[PlannedItem], selection: dict[str, Any],
                evidence_source: str | None, left_out: Sequence[PlannedItem] = ()) -> RunFolder:
         """Make the folder and write run.json. `left_out`: tests that are in no catalogue and were not selected."""
-        now = datetime.now(UTC)
-        run_id = f"{now:%Y%m%dT%H%M%SZ}-{site.contract.site.name}-{secrets.token_hex(3)}"
-        path = reports / run_id
+        now, path = datetime.now(UTC), reports / run_id
         try:
             path.mkdir(parents=True)
         except OSError as error:

@@ -35,6 +35,10 @@ class Progress:
         self._line(f"site {site.contract.site.name} ({site.path}{lab}): {len(site.hosts)} hosts, {len(checks)} checks, "
                    f"{len(items)} items, {len(collectors)} collectors; run folder {folder}")
 
+    def note(self, text: str) -> None:
+        """Something that the user should know before it goes on."""
+        self._line(text)
+
     def say(self, collector: str, done: int, total: int, text: str) -> None:
         """One step of a collector; `total` 0 says that it begins."""
         now = time.monotonic()

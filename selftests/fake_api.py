@@ -97,7 +97,7 @@ def fake_api(folder: Path, behave: Behaviour) -> Iterator[FakeApi]:
             if reply.cut:
                 self.close_connection = True
 
-        do_GET = do_POST = do_DELETE = _any
+        do_GET = do_POST = do_PUT = do_DELETE = _any
 
         def log_message(self, format: str, *arguments: Any) -> None:
             """Nothing."""

@@ -16,7 +16,7 @@ from selftests.synthetic import SITE
 from selftests.synthetic_kubernetes import K8S, gpu_log
 
 Raw = dict[str, Any]
-_PATH = re.compile(r"/api/v1/namespaces/([^/]+)/([^/]+)(?:/([^/]+)(/log)?)?")
+_PATH = re.compile(r"/(?:api|apis/coordination\.k8s\.io)/v1/namespaces/([^/]+)/([^/]+)(?:/([^/]+)(/log)?)?")
 NO_PLACE = "0/9 nodes are available: 1 node(s) had untolerated taint, 8 Insufficient nvidia.com/gpu."
 
 
@@ -28,10 +28,13 @@ def own_only(source: str, destination: str) -> bool:
 @dataclass
 class FakeCluster:
     """`allowed` says which namespace reaches which, `lost` are GPUs that no pod gets; `before` may answer a request in
-    the cluster's place."""
+    the cluster's place. Of nodes, `down` are not Ready, `absent` are none, and `stuck` start no pod and seem well."""
 
     allowed: Callable[[str, str], bool] = own_only
     lost: tuple[str, ...] = ()
+    down: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
     before: Callable[[str, str], Answer | None] = lambda method, path: None
     objects: dict[tuple[str, str, str], Raw] = field(default_factory=dict)
     deleted: list[str] = field(default_factory=list)
@@ -58,11 +61,15 @@ class FakeCluster:
     def _answer(self, method: str, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
         if path == "/api/v1/pods":
             return 200, self._listed([one for (_, kind, _), one in self.objects.items() if kind == "pods"])
+        if path == "/api/v1/nodes":
+            return 200, self._listed([self._node(host.name) for host in SITE.hosts if host.name not in self.absent])
         found = _PATH.fullmatch(path)
         assert found, path
         space, kind, name, log = found.groups()
         if method == "POST":
             return self._create(space, kind, body)
+        if method == "PUT":
+            return self._replace((space, kind, name), body)
         if name is None:
             wanted = dict(word.split("=") for word in query["labelSelector"].split(","))
             return 200, self._listed([one for (s, k, _), one in self.objects.items() if (s, k) == (space, kind)
@@ -71,7 +78,7 @@ class FakeCluster:
         if one is None:
             return 404, {"message": f"{kind} {name} not found"}
         if method == "DELETE":
-            if body["preconditions"]["uid"] != one["metadata"]["uid"]:
+            if not body["preconditions"].items() <= one["metadata"].items():
                 return 409, {"message": "the uid differs"}
             del self.objects[space, kind, name]
             self.deleted.append(f"{space}/{kind}/{name}")
@@ -82,12 +89,29 @@ class FakeCluster:
     def _listed(self, items: list[Raw]) -> Raw:
         return {"kind": "List", "metadata": {}, "items": items}
 
+    def _node(self, name: str) -> Raw:
+        ready: Raw = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
+        if name in self.down:
+            ready |= {"status": "Unknown", "reason": "NodeStatusUnknown", "message": "Kubelet stopped posting status."}
+        return {"metadata": {"name": name}, "status": {"conditions": [ready]}}
+
+    def _replace(self, at: tuple[str, str, str], body: Raw) -> tuple[int, Any]:
+        one = self.objects.get(at)
+        if one is None:
+            return 404, {"message": f"{at[1]} {at[2]} not found"}
+        if body["metadata"]["resourceVersion"] != one["metadata"]["resourceVersion"]:
+            return 409, {"message": "the object has been modified"}
+        self.number += 1
+        body["metadata"] |= {"uid": one["metadata"]["uid"], "resourceVersion": str(self.number)}
+        self.objects[at] = body | {"status": one["status"]}
+        return 200, self.objects[at]
+
     def _create(self, space: str, kind: str, body: Raw) -> tuple[int, Any]:
         at = (space, kind, body["metadata"]["name"])
         if at in self.objects:
             return 409, {"message": "already exists"}
         self.number += 1
-        body["metadata"] |= {"uid": f"uid-{self.number}", "namespace": space}
+        body["metadata"] |= {"uid": f"uid-{self.number}", "namespace": space, "resourceVersion": str(self.number)}
         if kind == "services":
             body["spec"].setdefault("clusterIP", f"10.96.7.{self.number}")
         body["status"] = {"phase": "Bound" if kind == "persistentvolumeclaims" else "Pending"}
@@ -110,10 +134,12 @@ class FakeCluster:
         for host in SITE.group("all" if pinned else "gpu_nodes"):
             free = [f"GPU-{host.name}-{n}" for n in range(4)] if "gpu_nodes" in host.groups else []
             free = [uuid for uuid in free if uuid not in (*self.lost, *self._held(host.name))]
-            if pinned in (None, host.name) and len(free) >= gpus:
+            if pinned in (None, host.name) and len(free) >= gpus and host.name not in (*self.down, *self.absent):
                 one |= {"gpus_on": host.name, "uuids": free[:gpus]}
                 one["spec"]["nodeName"] = host.name
                 address = f"10.244.9.{one['metadata']['uid'][4:]}"
+                if host.name in self.stuck:
+                    return
                 one["status"] = {"phase": "Running", "podIP": address, "conditions": [], "containerStatuses": []}
                 self._run(one, container)
                 return

@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,15 @@ from acceptance import collectors as _registered  # noqa: F401 - registers them
 from acceptance.checks import COLLECTORS
 from acceptance.collect import Session, run_collectors
 from acceptance.collectors.in_pod import gpu_command, probe_command, result
+from acceptance.collectors.kubernetes import gpu_pods, nodes
 from acceptance.collectors.kubernetes.objects import OWNER, RUN, labels, pod
 from acceptance.errors import ParseError
-from acceptance.evidence import Evidence, Recorder
+from acceptance.evidence import Evidence, Record, Recorder
 from acceptance.findings import Verdict
 from acceptance.judge import judge
 from acceptance.selection import load_catalogue
 from acceptance.transport.kube import Answer, Attempt
+from acceptance.transport.kube_turn import Turn
 from acceptance.transport.local import LocalShell
 from selftests.fake_cluster import FakeCluster
 from selftests.synthetic import ROOT, SITE, judge_check, reds, subjects
@@ -34,17 +38,25 @@ COLLECT = {"kube-probes": ("pod-network", "storage", "dns"), "kube-flows": ("net
 RUN_ID = "20260101T000000Z-site-abc123"
 
 
-def collect(name: str, cluster: FakeCluster, tmp_path: Path) -> Evidence:
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduler of a cluster in memory has decided as soon as it is asked."""
+    monkeypatch.setattr(gpu_pods, "PATIENCE_POLLS", 2)
+
+
+def collect(name: str, cluster: Any, tmp_path: Path, turn: Turn | None = None) -> Evidence:
     recorder = Recorder(tmp_path / "evidence.jsonl")
     for subject, document in state().items():
         recorder.record("kube-state", subject, document=document)
-    run_collectors([name], SITE, LocalShell(), LocalShell(), recorder, lambda *_: None, cluster, RUN_ID)
+    turn = turn or Turn(cluster, K8S.probes.namespace, RUN_ID)
+    run_collectors([name], SITE, LocalShell(), LocalShell(), recorder, lambda *_: None, cluster, RUN_ID, turn)
+    turn.end()
     recorder.close()
     return recorder.evidence()
 
 
 def left(cluster: FakeCluster) -> list[str]:
-    return ["/".join(key) for key in cluster.objects]
+    return ["/".join(key) for key in cluster.objects if key[1] != "leases"]
 
 
 @pytest.mark.parametrize("name", sorted(COLLECT))
@@ -127,9 +139,11 @@ def test_nothing_is_left_when_the_time_is_over_or_the_run_interrupted(name: str,
 
     cluster.before = interrupt
     recorder = Recorder(tmp_path / "evidence.jsonl")
-    session = Session(SITE, LocalShell(), LocalShell(), recorder, name, lambda *_: None, stop, cluster, RUN_ID)
+    turn = Turn(cluster, K8S.probes.namespace, RUN_ID)
+    session = Session(SITE, LocalShell(), LocalShell(), recorder, name, lambda *_: None, stop, cluster, RUN_ID, turn)
     with pytest.raises(Exception, match="stopped before its end"):
         COLLECTORS[name].collect(session)
+    turn.end()
     recorder.close()
     assert left(cluster) == []
 
@@ -227,3 +241,81 @@ def test_a_gpu_that_nobody_gets_is_found_and_the_pod_without_one_named(tmp_path:
     assert subjects(reds(findings)) == {"acceptance-one-032", "cluster", "one pod more"}
     assert any("missing: GPU-gpu-node-03-2" in one.sentence() for one in reds(findings))
     assert left(cluster) == []
+
+
+BY_NODE = {"pod-network": "kube-probes", "dns": "kube-probes", "network-policy": "kube-flows",
+           "gpu-isolation": "kube-gpu-pods"}
+AWAY = "gpu-node-05"
+
+
+MANY_LOOKS = 60  # a wait for a pod that does not come looks more often
+
+
+def looks(asked: list[str]) -> int:
+    """How often some namespace's pods were looked at."""
+    return max(Counter(path for path in asked if path.endswith("/pods")).values())
+
+
+def note(asked: list[str], method: str, path: str) -> None:
+    if method == "GET":
+        asked.append(path)
+
+
+def everything(cluster: FakeCluster, tmp_path: Path) -> Evidence:
+    """What all collectors find that make pods, without having waited for a pod in vain."""
+    found: list[Record] = []
+    for name in COLLECT:
+        asked: list[str] = []
+        cluster.before = partial(note, asked)
+        (tmp_path / name).mkdir()
+        found += collect(name, cluster, tmp_path / name).all
+        assert looks(asked) < MANY_LOOKS, name
+    return Evidence(tuple(found))
+
+
+@pytest.mark.parametrize(("away", "reason"), [
+    ("down", f"node {AWAY} is not Ready: NodeStatusUnknown: Kubelet stopped posting status."),
+    ("absent", f"the cluster has no node {AWAY}")])
+def test_nobody_waits_for_pods_of_a_node_that_is_not_there(away: str, reason: str, tmp_path: Path) -> None:
+    cluster = FakeCluster(**{away: (AWAY,)})  # type: ignore[arg-type]
+    evidence = everything(cluster, tmp_path)
+    assert left(cluster) == []
+    for check, collector in BY_NODE.items():
+        named = [one for one in reds(judge_check(check, FACTS, AWAY, evidence)) if reason in one.reason]
+        assert {one.verdict for one in named} == {Verdict.BLOCKED}, check
+        assert all(AWAY in one.subject for one in named), check
+        assert not [one for one in evidence.records(collector) if one.subject == "cluster"]
+    for check in ("pod-network", "dns", "gpu-isolation", "storage"):
+        assert all(AWAY in one.subject for one in reds(judge_check(check, FACTS, AWAY, evidence))), check
+    assert judge_check("storage", FACTS, AWAY, evidence).verdict() is Verdict.PASS
+    scheduling = subjects(reds(judge_check("gpu-scheduling", FACTS, AWAY, evidence)))
+    assert scheduling == {*(f"acceptance-one-0{number}" for number in range(29, 33)), "cluster", "one pod more"}
+
+
+def test_the_first_node_being_away_costs_the_names_of_no_other(tmp_path: Path) -> None:
+    first = SITE.hosts[0].name
+    evidence = collect("kube-probes", FakeCluster(down=(first,)), tmp_path)
+    assert subjects(reds(judge_check("dns", FACTS, first, evidence))) == {first}
+
+
+@pytest.mark.parametrize("name", sorted(COLLECT))
+def test_a_node_that_goes_away_meanwhile_is_waited_for_no_longer(
+        name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "AGAIN_S", 0.0)
+    cluster, asked = FakeCluster(), list[str]()
+
+    def goes_away(method: str, path: str) -> Answer | None:
+        if method == "POST" and "/pods" in path and not cluster.stuck:
+            cluster.stuck = (AWAY,)  # its kubelet starts nothing any more; the cluster notices a little later
+            asked.clear()
+        elif method == "GET":
+            asked.append(path)
+            cluster.down = (AWAY,) if cluster.stuck and looks([*asked, "/pods"]) > 3 else ()
+        return None
+
+    cluster.before = goes_away
+    evidence = collect(name, cluster, tmp_path)
+    assert looks(asked) < MANY_LOOKS
+    assert left(cluster) == []
+    text = json.dumps([one.document for one in evidence.records(name)])
+    assert f"node {AWAY} is not Ready" in text

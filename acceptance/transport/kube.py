@@ -19,7 +19,7 @@ CONFLICT = 409
 NOT_FOUND = 404
 
 Query = Iterable[tuple[str, str]]
-Method = Literal["GET", "POST", "DELETE"]
+Method = Literal["GET", "POST", "PUT", "DELETE"]
 Item = TypeVar("Item")
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from acceptance.checks import collector
-from acceptance.collectors.in_pod import probe_command
-from acceptance.collectors.kubernetes.objects import labels, pod
-from acceptance.collectors.kubernetes.owned import Owned
-from acceptance.collectors.kubernetes.probes import LIFE_S, address_of, serving, started, tried
+from acceptance.collectors.kubernetes.owned import Owned, Raw
+from acceptance.collectors.kubernetes.probes import address_of, probe, serving, started, tried
 
 if TYPE_CHECKING:
     from acceptance.collect import Session
@@ -32,29 +29,34 @@ def key(destination: str, port: int, node: str) -> str:
            deadline_s=300, kube=True)
 def collect(session: Session) -> None:
     """Records "servers", with the address of each, and one "SOURCE/NODE" a client with how its connections ended."""
-    contract = session.contract.kubernetes
-    flows, nodes = contract.flows, [host.name for host in session.hosts("gpu_nodes")]
+    flows, nodes = session.contract.kubernetes.flows, [host.name for host in session.hosts("gpu_nodes")]
     with Owned(session) as own:
-        for space in flows.destinations:
-            serving(session, own, space, SERVER, nodes, flows.ports)
+        well, lost = own.nodes.split(nodes)
+        serving(session, own, flows.destinations, SERVER, well, flows.ports)
         pods = started(session, own, SERVER, *flows.destinations)
         servers: Places = {space: {} for space in flows.destinations}
         for space in flows.destinations:
             for node in nodes:
-                address, problem = address_of(pods.get((space, f"acceptance-{SERVER}-{node}")))
+                address, problem = ("", lost[node]) if node in lost else address_of(
+                    own, pods.get((space, f"acceptance-{SERVER}-{node}")))
                 servers[space][node] = {"address": address, "problem": problem}
         session.record("servers", document={"servers": servers})
         session.progress(1, 2, "servers are up")
+        bodies = {node: client(session, servers, node, following(nodes, node)) for node in well}
+        own.create_all("pods", [(source, body) for source in flows.sources for body in bodies.values()])
+        met = tried(session, own, CLIENT, *flows.sources)
         for source in flows.sources:
             for node in nodes:
-                wanted = {"tcp": targets(servers, flows.ports, [node, following(nodes, node)]),
-                          "timeout_s": contract.probes.connect_seconds}
-                own.create(source, "pods", pod(
-                    f"acceptance-{CLIENT}-{node}", labels(session.run_id, CLIENT, node), contract.probes.image,
-                    probe_command(), node=node, env={"PROBE": json.dumps({"try": wanted})}, life_s=LIFE_S))
-        for (source, node), document in tried(session, own, CLIENT, *flows.sources).items():
-            session.record(f"{source}/{node}", document=document)
+                session.record(f"{source}/{node}", document=met.get((source, node)) or {
+                    "error": lost.get(node) or "its client pod is not there any more"})
         session.progress(2, 2, "clients are done")
+
+
+def client(session: Session, servers: Places, node: str, other: str) -> Raw:
+    """The pod that tries every server on its own node and on another."""
+    contract = session.contract.kubernetes
+    reached = targets(servers, contract.flows.ports, [node, other])
+    return probe(session, CLIENT, node, {"try": {"tcp": reached, "timeout_s": contract.probes.connect_seconds}})
 
 
 def targets(servers: Places, ports: list[int], nodes: list[str]) -> dict[str, list[Any]]:

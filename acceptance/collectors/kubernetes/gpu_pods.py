@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from acceptance.checks import collector
 from acceptance.collectors.in_pod import gpu_command
 from acceptance.collectors.kubernetes import projections
 from acceptance.collectors.kubernetes.objects import OWNER, labels, pod
-from acceptance.collectors.kubernetes.owned import Key, Owned, Raw, phase, why_not
+from acceptance.collectors.kubernetes.owned import Key, Owned, Raw, at_once, phase, why_not
 from acceptance.errors import ApiFailed
 from acceptance.transport.kube import list_all
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from acceptance.collect import Session
 
 LIFE_S = 540
-AT_ONCE = 8
 PATIENCE_POLLS = 20  # how often in a row the scheduler must be seen to find no place, before nobody waits longer
 END = "end"
 FREE: dict[str, dict[str, str]] = {"plain": {}, "all": {"NVIDIA_VISIBLE_DEVICES": "all"}}
@@ -54,19 +52,22 @@ class _Tries:
         self.session, self.own, self.space = session, own, space
         self.contract = session.contract.kubernetes.probes
 
-    def create(self, name: str, gpus: int, node: str = "", env: dict[str, str] | None = None) -> Key:
-        body = pod(f"acceptance-{name}", labels(self.session.run_id, "gpu", node), self.contract.gpu_image,
+    def body(self, name: str, gpus: int, node: str = "", env: dict[str, str] | None = None) -> Raw:
+        return pod(f"acceptance-{name}", labels(self.session.run_id, "gpu", node), self.contract.gpu_image,
                    gpu_command(), node=node, gpus=gpus, env={"HOLD_S": str(LIFE_S), **(env or {})}, life_s=LIFE_S)
-        self.own.create(self.space, "pods", body)
-        return self.space, f"acceptance-{name}"
+
+    def create(self, *bodies: Raw) -> list[Key]:
+        self.own.create_all("pods", [(self.space, body) for body in bodies])
+        return [(self.space, body["metadata"]["name"]) for body in bodies]
 
     def settled(self, keys: list[Key], waiting: set[Key]) -> dict[Key, Raw]:
-        """The pods once each runs, has ended, or waits for a place: where that is not expected, for a while."""
+        """The pods once each runs, has ended, is lost, or waits for a place: where it should not, for a while."""
         seen_waiting = 0
 
         def done(pods: dict[Key, Raw]) -> bool:
             nonlocal seen_waiting
-            ended = {key: phase(pods.get(key)) in ("Running", "Failed", "Succeeded") for key in keys}
+            ended = {key: phase(pods.get(key)) in ("Running", "Failed", "Succeeded") or bool(
+                self.own.lost(pods.get(key))) for key in keys}
             idle = all(ended[key] or refused(pods.get(key)) for key in keys)
             seen_waiting = seen_waiting + 1 if idle else 0
             return all(refused(pods.get(key)) if key in waiting else ended[key] for key in keys) or (
@@ -76,9 +77,11 @@ class _Tries:
 
     def told(self, key: Key, one: Raw | None) -> dict[str, Any]:
         """What a pod is, and what it printed."""
+        lost = self.own.lost(one)
+        why = lost or ("" if phase(one) == "Running" else why_not(one))
         found: dict[str, Any] = {"phase": phase(one), "node": ((one or {}).get("spec") or {}).get("nodeName") or "",
-                                 "why": "" if phase(one) == "Running" else why_not(one), "log": ""}
-        for _ in range(20 if phase(one) == "Running" else 0):
+                                 "why": why, "log": ""}
+        for _ in range(20 if phase(one) == "Running" and not lost else 0):
             try:
                 found["log"] = self.own.log(*key)
             except ApiFailed as problem:
@@ -91,20 +94,17 @@ class _Tries:
 
     def all_told(self, keys: list[Key], pods: dict[Key, Raw]) -> list[dict[str, Any]]:
         """What several pods are and printed, in their order."""
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            return list(pool.map(lambda key: self.told(key, pods.get(key)), keys))
+        return at_once(lambda key: self.told(key, pods.get(key)), keys)
 
     def drop(self, keys: list[Key], pods: dict[Key, Raw]) -> None:
-        for key in keys:
-            if key in pods:
-                self.own.delete(self.space, "pods", pods[key])
+        at_once(lambda one: self.own.delete(self.space, "pods", one), [pods[key] for key in keys if key in pods])
         self.own.wait(lambda found: not set(keys) & set(found), self.contract.start_seconds, self.space)
 
     def sizes(self, sizes: tuple[int, ...], count: int) -> dict[str, Any]:
         """A pod of each size, one after the other's GPUs are free again."""
         found = {}
         for gpus in sizes:
-            key = self.create(f"gpus-{gpus}", gpus)
+            [key] = self.create(self.body(f"gpus-{gpus}", gpus))
             pods = self.settled([key], {key} if gpus > count else set())
             found[str(gpus)] = self.told(key, pods.get(key))
             self.drop([key], pods)
@@ -112,24 +112,26 @@ class _Tries:
 
     def free(self, nodes: list[str]) -> dict[str, Any]:
         """Pods without a GPU on each node, with and without the variable that asks for all."""
-        keys = {(node, kind): self.create(f"free-{kind}-{node}", 0, node, env)
-                for node in nodes for kind, env in FREE.items()}
-        pods = self.settled(list(keys.values()), set())
-        found: dict[str, Any] = {}
-        for (node, kind), told in zip(keys, self.all_told(list(keys.values()), pods), strict=True):
+        well, lost = self.own.nodes.split(nodes)
+        places = [(node, kind) for node in well for kind in FREE]
+        keys = self.create(*(self.body(f"free-{kind}-{node}", 0, node, FREE[kind]) for node, kind in places))
+        pods = self.settled(keys, set())
+        absent = {"phase": "absent", "node": "", "log": ""}
+        found: dict[str, Any] = {node: {kind: absent | {"why": why} for kind in FREE} for node, why in lost.items()}
+        for (node, kind), told in zip(places, self.all_told(keys, pods), strict=True):
             found.setdefault(node, {})[kind] = told
-        self.drop(list(keys.values()), pods)
+        self.drop(keys, pods)
         return found
 
     def fill(self, total: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """As many one-GPU pods as there are GPUs; then one more, which waits until one of them is gone."""
-        keys = [self.create(f"one-{number:03}", 1) for number in range(1, total + 1)]
+        keys = self.create(*(self.body(f"one-{number:03}", 1) for number in range(1, total + 1)))
         pods = self.settled(keys, set())
         many = {name: told for (_, name), told in zip(keys, self.all_told(keys, pods), strict=True)}
         running = [key for key in keys if phase(pods.get(key)) == "Running"]
         if len(running) < total:
             return many, {"waited": None, "why": "not every pod before it has its GPU", "freed": None}
-        last = self.create("one-more", 1)
+        [last] = self.create(self.body("one-more", 1))
         waiting = self.settled([last], {last}).get(last)
         found = {"waited": refused(waiting), "why": why_not(waiting), "freed": running[0][1]}
         if found["waited"]:

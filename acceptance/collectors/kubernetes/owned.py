@@ -1,18 +1,23 @@
 """Objects that a collector makes, and that are gone when it ends, however it ends.
 
 Only what bears this suite's label is ever deleted, by name and uid: an object of the same name that somebody else made
-meanwhile stays. What an earlier run left behind, because it was killed, is swept first.
+meanwhile stays. While this run has its turn at the cluster (`transport/kube_turn.py`), what bears the label of another
+run is of one that is over, because it was killed, and is swept first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from acceptance.collectors.kubernetes.objects import MINE, OWNER, RUN, label
+from acceptance.collectors.kubernetes.nodes import Nodes
+from acceptance.collectors.kubernetes.objects import MINE, NODE, OWNER, RUN, label
 from acceptance.collectors.kubernetes.projections import MANAGED_BY
-from acceptance.errors import ApiFailed
+from acceptance.errors import ApiFailed, Unmeasured
 from acceptance.transport.kube import CONFLICT, NOT_FOUND, list_all
 
 if TYPE_CHECKING:
@@ -21,23 +26,39 @@ if TYPE_CHECKING:
 DEADLINE_S = 15.0
 POLL_S = 0.5
 GONE_S = 25.0
+FORCE_S = 2.0  # of these, at their end
+SHORT_S = 0.1
+AT_ONCE = 8
 Raw = dict[str, Any]
 Key = tuple[str, str]
+Place = tuple[str, str]  # namespace, kind
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
-class Stopped(Exception):
+class Stopped(Unmeasured):
     """The collector's time is over, or the run was interrupted: remove what was made, and end."""
+
+
+def at_once(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
+    """The function of each item, several at a time; the first error is raised once all have ended."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(function, items))
 
 
 @dataclass
 class Owned:
-    """The objects of one collector.
+    """The objects of one collector, and the nodes they may be put on.
 
     A context manager: sweeps what older runs left, of whatever collector, and removes its own at the end.
     """
 
     session: Session
+    nodes: Nodes = field(init=False)
     _closing: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.nodes = Nodes(self.session)
 
     @property
     def places(self) -> Mapping[str, Sequence[str]]:
@@ -52,14 +73,16 @@ class Owned:
         return label(self.session.run_id)
 
     def __enter__(self) -> Owned:
-        swept = [text for text, _ in self._remove(lambda run: run != self.run)]
-        self.session.record("swept", document={"objects": sorted(swept)})
+        turn = self.session.turn
+        turn.take()
+        self.nodes.read()
+        swept = {"objects": self._sweep()}
+        self.session.record("swept", document=swept | ({"left by": turn.after} if turn.after else {}))
         return self
 
     def __exit__(self, *problem: object) -> None:
         self._closing = True
-        self._remove(lambda run: run == self.run)
-        left = self._await_gone()
+        left = self._tidy()
         if left:
             self.session.record("left-behind", document={"objects": left})
 
@@ -74,24 +97,36 @@ class Owned:
                 return there.object()
         return answer.object()
 
+    def create_all(self, kind: str, bodies: Iterable[tuple[str, Raw]]) -> list[Raw]:
+        """Objects of one kind, each in its namespace, as created, in their order. Raises ApiFailed, Stopped."""
+        return at_once(lambda one: self.create(one[0], kind, one[1]), bodies)
+
     def pods(self, *namespaces: str) -> dict[Key, Raw]:
         """This run's pods as they are now, by namespace and name. Raises ApiFailed, Stopped."""
         self._go_on()
-        found: dict[Key, Raw] = {}
-        for namespace in namespaces:
-            for one in self._list(namespace, "pods", f"{MINE},{RUN}={self.run}"):
-                found[namespace, one["metadata"]["name"]] = one
-        return found
+        lists = at_once(lambda space: self._list((space, "pods"), f"{MINE},{RUN}={self.run}"), namespaces)
+        return {(space, one["metadata"]["name"]): one
+                for space, found in zip(namespaces, lists, strict=True) for one in found}
 
     def wait(self, done: Callable[[dict[Key, Raw]], bool], seconds: float, *namespaces: str) -> dict[Key, Raw]:
-        """The pods as soon as they are as wished, or as they are when the time is over."""
-        pods: dict[Key, Raw] = {}
-        for _ in range(max(1, round(self.session.patient(seconds) / POLL_S))):
+        """The pods as soon as they are as wished, or as they are when the time is over.
+
+        The nodes are looked at meanwhile, so that `done` can tell by `lost` for which pods nobody need wait.
+        """
+        end = time.monotonic() + self.session.patient(seconds)
+        while True:
             pods = self.pods(*namespaces)
-            if done(pods):
-                break
+            if done(pods) or time.monotonic() >= end:
+                return pods
             self.session.expired.wait(POLL_S)
-        return pods
+            self.nodes.read_again()
+
+    def lost(self, pod: Raw | None) -> str:
+        """Why nothing more is to be expected of a pod; nothing where its node is well, or not yet known."""
+        if pod is None:
+            return ""
+        node = (pod.get("spec") or {}).get("nodeName") or (pod["metadata"].get("labels") or {}).get(NODE)
+        return self.nodes.problem(node) if node else ""
 
     def log(self, namespace: str, name: str) -> str:
         """A pod's log. Raises ApiFailed."""
@@ -102,56 +137,74 @@ class Owned:
         return answer.text
 
     def delete(self, namespace: str, kind: str, item: Raw, *, force: bool = False) -> bool:
-        """Delete one object of this suite. True when it is gone or going. Raises ApiFailed for what is not ours."""
+        """Delete one object of this suite. True when it is gone or going. Raises ApiFailed for what is not ours.
+
+        By force where its node is not there to confirm it.
+        """
         meta = item["metadata"]
         if (meta.get("labels") or {}).get(MANAGED_BY) != OWNER:
             raise ApiFailed(f"{kind}/{meta['name']} is not this suite's: it stays")
         options: Raw = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": meta["uid"]},
                         "propagationPolicy": "Background"}
-        if force:
+        if force or (kind == "pods" and self.lost(item)):
             options["gracePeriodSeconds"] = 0
         answer = self.session.kube.request("DELETE", f"/api/v1/namespaces/{namespace}/{kind}/{meta['name']}",
                                            body=options, deadline_s=DEADLINE_S)
         return answer.ok or answer.status in (NOT_FOUND, CONFLICT)
 
     def _go_on(self) -> None:
-        if self.session.expired.is_set() and not self._closing:
+        if self._closing:
+            return
+        if self.session.expired.is_set():
             raise Stopped("stopped before its end")
+        if self.session.turn.lost:
+            raise Stopped(self.session.turn.lost)
 
-    def _list(self, namespace: str, kind: str, selector: str) -> list[Raw]:
+    def _list(self, place: Place, selector: str) -> list[Raw]:
+        namespace, kind = place
         listing = list_all(self.session.kube, f"/api/v1/namespaces/{namespace}/{kind}", project=lambda item: item,
                            query=[("labelSelector", selector)], deadline_s=DEADLINE_S)
         return listing.items
 
-    def _remove(self, chosen: Callable[[str], bool], *, force: bool = False) -> list[tuple[str, bool]]:
-        """Delete every object of this suite whose run is chosen: what and whether it went."""
-        found = []
-        for namespace, kinds in self.places.items():
-            for kind in kinds:
-                for item in self._list(namespace, kind, MINE):
-                    if chosen(_run_of(item)):
-                        text = f"{namespace}/{kind}/{item['metadata']['name']}"
-                        found.append((text, self.delete(namespace, kind, item, force=force)))
-        return found
+    def _everything(self, selector: str) -> list[tuple[Place, Raw]]:
+        """Every object of this suite with these labels, and where it is."""
+        places = [(namespace, kind) for namespace, kinds in self.places.items() for kind in kinds]
+        lists = at_once(lambda place: self._list(place, selector), places)
+        return [(place, item) for place, found in zip(places, lists, strict=True) for item in found]
 
-    def _await_gone(self) -> list[str]:
-        """What of this run is still there after some time; pods of a node that is down are then let go by force."""
-        left: list[str] = []
-        for attempt in range(round(GONE_S / POLL_S)):
-            left = [f"{namespace}/{kind}/{item['metadata']['name']}" for namespace, kinds in self.places.items()
-                    for kind in kinds for item in self._list(namespace, kind, f"{MINE},{RUN}={self.run}")]
-            if not left:
-                return []
-            if attempt == round(GONE_S / POLL_S) - 4:
-                self._remove(lambda run: run == self.run, force=True)
-            _pause()
-        return left
+    def _sweep(self) -> list[str]:
+        """Delete every object of this suite that is of another run; what that was."""
+        found = [(place, item) for place, item in self._everything(MINE) if _run_of(item) != self.run]
+        at_once(lambda one: self.delete(*one[0], one[1]), found)
+        return sorted(_text(place, item) for place, item in found)
+
+    def _tidy(self) -> list[str]:
+        """Delete what this run made; what is still there after some time, in spite of force at its end.
+
+        An API that is away meanwhile is asked again. Raises ApiFailed when it stays away.
+        """
+        end, pause = time.monotonic() + GONE_S, SHORT_S
+        while True:
+            left_s = end - time.monotonic()
+            try:
+                found = self._everything(f"{MINE},{RUN}={self.run}")
+                if not found or left_s < 0:
+                    return [_text(place, item) for place, item in found]
+                at_once(partial(self._delete_once, force=left_s < FORCE_S), found)
+            except ApiFailed:
+                if left_s < 0:
+                    raise
+            time.sleep(pause)
+            pause = POLL_S
+
+    def _delete_once(self, one: tuple[Place, Raw], force: bool) -> None:
+        (namespace, kind), item = one
+        if force or "deletionTimestamp" not in item["metadata"]:
+            self.delete(namespace, kind, item, force=force)
 
 
-def _pause() -> None:
-    import time
-
-    time.sleep(POLL_S)
+def _text(place: Place, item: Raw) -> str:
+    return f"{place[0]}/{place[1]}/{item['metadata']['name']}"
 
 
 def _run_of(item: Raw) -> str:

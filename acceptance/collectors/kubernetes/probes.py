@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from acceptance.checks import collector
 from acceptance.collectors.in_pod import probe_command, result
 from acceptance.collectors.kubernetes.objects import NODE, ROLE, claim, labels, pod, service
-from acceptance.collectors.kubernetes.owned import Key, Owned, Raw, phase, why_not
+from acceptance.collectors.kubernetes.owned import Key, Owned, Raw, at_once, phase, why_not
 from acceptance.errors import ApiFailed, ParseError
 
 if TYPE_CHECKING:
@@ -42,85 +43,101 @@ class Server:
 def collect(session: Session) -> None:
     """Records "servers", one "client/HOST" a host with what it reached, and "storage"."""
     space = session.contract.kubernetes.probes.namespace
-    with Owned(session) as own:
+    with Owned(session) as own, ThreadPoolExecutor(1) as beside:
+        storage = beside.submit(_storage, session, own, space)
         _network(session, own, space)
-        _storage(session, own, space)
+        storage.result()
 
 
-def serving(session: Session, own: Owned, space: str, role: str, nodes: list[str], ports: list[int]) -> None:
-    """Create a serving pod on each node."""
-    contract = session.contract.kubernetes.probes
-    for node in nodes:
-        what = {"serve": {"name": node, "tcp": ports, "udp": UDP}}
-        own.create(space, "pods", pod(f"acceptance-{role}-{node}", labels(session.run_id, role, node), contract.image,
-                                      probe_command(), node=node, env={"PROBE": json.dumps(what)}, life_s=LIFE_S))
+def serving(session: Session, own: Owned, spaces: list[str], role: str, nodes: list[str], ports: list[int]) -> None:
+    """Create a serving pod on each node in each namespace."""
+    def body(node: str) -> Raw:
+        return probe(session, role, node, {"serve": {"name": node, "tcp": ports, "udp": UDP}})
+
+    own.create_all("pods", [(space, body(node)) for space in spaces for node in nodes])
+
+
+def probe(session: Session, role: str, node: str, what: dict[str, Any]) -> Raw:
+    """A probe pod on a node, which serves or tries what its variable says."""
+    return pod(f"acceptance-{role}-{node}", labels(session.run_id, role, node),
+               session.contract.kubernetes.probes.image, probe_command(), node=node, env={"PROBE": json.dumps(what)},
+               life_s=LIFE_S)
 
 
 def started(session: Session, own: Owned, role: str, *spaces: str) -> dict[Key, Raw]:
-    """The pods of a role, once all run and have an address, or the time for that is over."""
+    """The pods of a role, once all run and have an address or are lost, or the time for that is over."""
     def all_run(pods: dict[Key, Raw]) -> bool:
         mine = [one for one in pods.values() if one["metadata"]["labels"].get(ROLE) == role]
-        return bool(mine) and all(phase(one) == "Running" and one["status"].get("podIP") for one in mine)
+        return all((phase(one) == "Running" and one["status"].get("podIP")) or own.lost(one) for one in mine)
 
     found = own.wait(all_run, session.contract.kubernetes.probes.start_seconds, *spaces)
     return {key: one for key, one in found.items() if one["metadata"]["labels"].get(ROLE) == role}
 
 
-def address_of(one: Raw | None) -> tuple[str, str]:
+def address_of(own: Owned, one: Raw | None) -> tuple[str, str]:
     """A running pod's address, or why it has none."""
+    if own.lost(one):
+        return "", own.lost(one)
     if phase(one) == "Running" and one is not None and one["status"].get("podIP"):
         return str(one["status"]["podIP"]), ""
     return "", why_not(one)
 
 
 def tried(session: Session, own: Owned, role: str, *spaces: str) -> dict[Key, dict[str, Any]]:
-    """What the pods of a role printed, by namespace and node, once all have ended or the time is over."""
+    """What the pods of a role printed, by namespace and node, once all have ended or are lost, or the time is over."""
     def mine(pods: dict[Key, Raw]) -> dict[Key, Raw]:
         return {key: one for key, one in pods.items() if one["metadata"]["labels"].get(ROLE) == role}
 
     seconds = session.contract.kubernetes.probes.start_seconds + 60
-    ended = own.wait(lambda pods: all(phase(one) in ENDED for one in mine(pods).values()), seconds, *spaces)
-    found: dict[Key, dict[str, Any]] = {}
-    for (space, name), one in mine(ended).items():
-        node = one["metadata"]["labels"].get(NODE, "")
-        if phase(one) not in ENDED:
-            found[space, node] = {"error": f"the probe did not end: {why_not(one)}"}
-            continue
+    ended = own.wait(lambda pods: all(phase(one) in ENDED or own.lost(one) for one in mine(pods).values()), seconds,
+                     *spaces)
+
+    def told(one: tuple[Key, Raw]) -> tuple[Key, dict[str, Any]]:
+        (space, name), pod = one
+        at = (space, pod["metadata"]["labels"].get(NODE, ""))
+        if phase(pod) not in ENDED:
+            return at, {"error": own.lost(pod) or f"the probe did not end: {why_not(pod)}"}
         try:
-            found[space, node] = {"result": result(own.log(space, name))}
+            return at, {"result": result(own.log(space, name))}
         except (ApiFailed, ParseError) as problem:
-            found[space, node] = {"error": str(problem)}
-    return found
+            return at, {"error": str(problem)}
+
+    return dict(at_once(told, mine(ended).items()))
 
 
 def _network(session: Session, own: Owned, space: str) -> None:
-    nodes = [host.name for host in session.hosts("all")]
-    own.create(space, "services", service(HEADLESS, labels(session.run_id, SERVER), labels(session.run_id, SERVER),
-                                          [TCP], headless=True))
-    services = {}
-    for node in nodes:
-        marks = labels(session.run_id, SERVER, node)
-        made = own.create(space, "services", service(f"acceptance-{node}", marks, marks, [TCP]))
-        services[node] = str(made["spec"]["clusterIP"])
-    serving(session, own, space, SERVER, nodes, [TCP])
-    pods = started(session, own, SERVER, space)
-    servers = {}
-    for node in nodes:
-        address, problem = address_of(pods.get((space, f"acceptance-{SERVER}-{node}")))
-        servers[node] = Server(node, address, services[node], problem)
-    asked = names(session, space, nodes[0])
-    session.record("servers", document={"servers": {node: one.as_json() for node, one in servers.items()},
-                                        "names": asked, "named": nodes[0]})
+    everyone = [host.name for host in session.hosts("all")]
+    nodes, lost = own.nodes.split(everyone)
+    servers = {name: Server(name, "", "", problem) for name, problem in lost.items()} | _servers(
+        session, own, space, nodes)
+    named = next((name for name in everyone if servers[name].address), everyone[0])
+    asked = names(session, space, named)
+    session.record("servers", document={"servers": {name: servers[name].as_json() for name in everyone},
+                                        "names": asked, "named": named})
     session.progress(1, 3, "servers are up")
     wanted = {"try": targets(session, servers, asked)}
-    for node in nodes:
-        own.create(space, "pods", pod(
-            f"acceptance-{CLIENT}-{node}", labels(session.run_id, CLIENT, node),
-            session.contract.kubernetes.probes.image, probe_command(), node=node, env={"PROBE": json.dumps(wanted)},
-            life_s=LIFE_S))
-    for (_, node), document in tried(session, own, CLIENT, space).items():
-        session.record(f"client/{node}", document=document)
+    own.create_all("pods", [(space, probe(session, CLIENT, node, wanted)) for node in nodes])
+    results = {node: document for (_, node), document in tried(session, own, CLIENT, space).items()}
+    for name in everyone:
+        session.record(f"client/{name}", document=results.get(name) or {
+            "error": lost.get(name) or "its client pod is not there any more"})
     session.progress(2, 3, "clients are done")
+
+
+def _servers(session: Session, own: Owned, space: str, nodes: list[str]) -> dict[str, Server]:
+    """Services, the pods behind them, and how these started."""
+    marks = labels(session.run_id, SERVER)
+    own.create(space, "services", service(HEADLESS, marks, marks, [TCP], headless=True))
+    each = {node: labels(session.run_id, SERVER, node) for node in nodes}
+    made = own.create_all("services", [(space, service(f"acceptance-{node}", mark, mark, [TCP]))
+                                       for node, mark in each.items()])
+    serving(session, own, [space], SERVER, nodes, [TCP])
+    pods = started(session, own, SERVER, space)
+    found = {}
+    for node, one in zip(nodes, made, strict=True):
+        address, problem = address_of(own, pods.get((space, f"acceptance-{SERVER}-{node}")))
+        found[node] = Server(node, address, str(one["spec"]["clusterIP"]), problem)
+    return found
 
 
 def names(session: Session, space: str, node: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from acceptance.collectors.kubernetes.rbac import impersonated_groups
 from acceptance.collectors.kubernetes.reviews import Right, review_all
 from acceptance.collectors.kubernetes.state import KINDS
 from acceptance.site.kubernetes import Kubernetes
+from acceptance.transport.kube_turn import NAME
 
 if TYPE_CHECKING:
     from acceptance.collect import Session
@@ -18,6 +19,7 @@ PROBED = (("create", "pods"), ("delete", "pods"), ("list", "pods"), ("get", "pod
 NAMESPACED = (("create", "services"), ("delete", "services"), ("list", "services"),
               ("create", "persistentvolumeclaims"), ("delete", "persistentvolumeclaims"),
               ("list", "persistentvolumeclaims"))
+LEASES, LEASED = "leases.coordination.k8s.io", ("create", "get", "update", "delete")  # the run's turn
 HARMFUL = (
     ("*", "*.*", ""), ("impersonate", "users", ""), ("impersonate", "groups", ""), ("escalate", "clusterroles", ""),
     ("bind", "clusterroles", ""), ("create", "clusterrolebindings", ""), ("create", "rolebindings", "kube-system"),
@@ -43,6 +45,7 @@ def needed(contract: Kubernetes) -> list[Right]:
         found += [Right(verb, resource, namespace) for verb, resource in PROBED]
     found += [Right("get", "resourcequotas", namespace) for namespace in contract.tenants.teams]
     found += [Right(verb, resource, contract.probes.namespace) for verb, resource in NAMESPACED]
+    found += [Right(verb, LEASES, contract.probes.namespace, "" if verb == "create" else NAME) for verb in LEASED]
     found += [Right("impersonate", "users", name=one.user) for one in contract.rbac.subjects.values()]
     groups = {group for one in contract.rbac.subjects.values() for group in impersonated_groups(one)}
     return found + [Right("impersonate", "groups", name=group) for group in sorted(groups)]
