@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,21 +71,41 @@ def test_every_flow_is_allowed_or_denied() -> None:
     assert {(c.source, c.destination) for c in cells if c.allowed} == {(team, team) for team in K8S.tenants.teams}
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    (None, "cannot be read: No such file or directory; expected a kubeconfig"),
-    ("a: [b", "not YAML; expected a kubeconfig"), ("{}", "names no cluster, context and user")])
-def test_a_kubeconfig_that_cannot_be_used_is_wrong_use(text: str | None, expected: str, tmp_path: Path) -> None:
+def with_kubeconfig(folder: Path, text: str | None, *words: str) -> subprocess.CompletedProcess[str]:
+    """pytest in this checkout, with a kubeconfig of this text, or none."""
     def change(contract: dict[str, Any]) -> None:
-        contract["ssh"]["private_key"] = str(tmp_path / "key")
+        contract["ssh"]["private_key"] = str(folder / "key")
         contract["kubernetes"]["kubeconfig"] = "kubeconfig"
 
-    (tmp_path / "key").touch(mode=0o600)
+    (folder / "key").touch(mode=0o600)
     if text is not None:
-        (tmp_path / "kubeconfig").write_text(text)
-    site = write_site(tmp_path, change)
-    done = call(ROOT, "pytest", "-m", "phase3 and daily", "--site", str(site), f"--report-dir={tmp_path / 'reports'}")
+        (folder / "kubeconfig").write_text(text)
+    site = write_site(folder, change)
+    return call(ROOT, "pytest", *words, "--site", str(site), f"--report-dir={folder / 'reports'}")
+
+
+@pytest.mark.parametrize(("text", "selected", "expected"), [
+    (None, ("-m", "phase3 and daily"), "cannot be read: No such file or directory; expected a kubeconfig"),
+    ("a: [b", ("-m", "phase3 and daily"), "not YAML; expected a kubeconfig"),
+    ("{}", ("-k", "test_inventory or test_nodes"), "names no cluster, context and user")])
+def test_a_kubeconfig_that_cannot_be_used_is_wrong_use(
+        text: str | None, selected: tuple[str, ...], expected: str, tmp_path: Path) -> None:
+    done = with_kubeconfig(tmp_path, text, *selected)
     one_line(done, f"kubernetes.kubeconfig: {tmp_path / 'kubeconfig'}: ", expected)
     assert not (tmp_path / "reports").exists()
+
+
+def test_before_there_is_a_cluster_what_asks_it_is_blocked_and_the_rest_is_judged(tmp_path: Path) -> None:
+    done = with_kubeconfig(tmp_path, None, "-k", "test_inventory or test_versions or test_api_health or test_storage")
+    reason = f"kubernetes.kubeconfig: {tmp_path / 'kubeconfig'}: there is no such file, so the cluster is not asked"
+    assert done.returncode == 1
+    assert f"{reason}; what asks it will be BLOCKED" in done.stdout
+    [findings] = [path for path in (tmp_path / "reports").glob("*/findings.jsonl") if not path.parent.is_symlink()]
+    items = {one["check"]: one for one in map(json.loads, findings.read_text().splitlines())}
+    assert {check: one["verdict"] for check, one in items.items()} == {
+        "inventory": "PASS", "versions": "BLOCKED", "api-health": "BLOCKED", "storage": "BLOCKED"}
+    for check in ("versions", "api-health", "storage"):
+        assert reason in [finding["reason"] for finding in items[check]["findings"]], check
 
 
 def test_the_guides_values_are_in_the_clients_contract() -> None:
