@@ -19,6 +19,7 @@ SYSTEM = "kubectl -n kube-system"
 PKI = "/var/lib/kubelet/pki"
 RESTART = "systemctl restart kubelet && curl -sf --retry 30 --retry-delay 1 --retry-all-errors 127.0.0.1:10248/healthz"
 MANIFEST, AWAY = "/etc/kubernetes/manifests/kube-apiserver.yaml", "/etc/kubernetes/kube-apiserver.lab"
+PORTS, FEWER = "/sys/class/net", "/run/lab-ports"
 ETCD_CALL = ("cd /etc/kubernetes/pki/etcd && curl -sf --cacert ca.crt --cert healthcheck-client.crt "
              "--key healthcheck-client.key https://127.0.0.1:2379/v3/maintenance/alarm "
              """-d '{"action":"%s","memberID":0,"alarm":"NOSPACE"}'""")
@@ -179,6 +180,12 @@ FAULTS: tuple[Fault, ...] = (
                  on_host="v=$(ls /sys/class/net | grep -m1 ^veth); echo $v > /run/lab-veth && ip link set $v mtu 8000",
                  on_host_clear="[ ! -e /run/lab-veth ] || { ip link set $(cat /run/lab-veth) mtu 9000 || true; "
                                "rm /run/lab-veth; }"),
+    ClusterFault("pod-ports-hidden", "one host shows no port of any pod", (Expect("cni", "{host}"),),
+                 target="gpu-node-03",
+                 # a copy of what /sys/class/net lists, in its place: ports of pods that come later are not in it either
+                 on_host=f"mountpoint -q {PORTS} || {{ rm -rf {FEWER}; cp -a {PORTS} {FEWER}; rm -f {FEWER}/veth*; "
+                         f"mount --bind {FEWER} {PORTS}; }}",
+                 on_host_clear=f"! mountpoint -q {PORTS} || umount {PORTS}; rm -rf {FEWER}"),
     ContractFault("pod-mtu-over-overlay", "pods send 9000 bytes over an overlay on a port of 9000",
                   (Expect("cni", "contract"), *may(("cni", "gpu-node-*"))), change={"cni": {"overhead_bytes": 50}}),
     ClusterFault("pod-route-missing", "one node has no route to another's pods",
