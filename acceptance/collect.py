@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from acceptance.checks import COLLECTORS, Collector
@@ -15,7 +15,7 @@ from acceptance.evidence import Recorder
 from acceptance.site.contract import Contract
 from acceptance.site.inventory import Host
 from acceptance.site.load import Site
-from acceptance.transport.kube import Kube
+from acceptance.transport.kube import Answer, Kube, Method, Query
 from acceptance.transport.kube_turn import Turn
 from acceptance.transport.shell import Outcome, Shell
 
@@ -93,19 +93,41 @@ class Session:
             list(pool.map(guarded, chosen))
 
 
+@dataclass
+class Noting:
+    """Asks the API as `kube` does, and notes every request that took more than one attempt."""
+
+    kube: Kube
+    noted: list[dict[str, Any]] = field(default_factory=list)
+
+    def request(self, method: Method, path: str, *, deadline_s: float, query: Query = (), body: Any = None,
+                headers: Mapping[str, str] | None = None, server: str | None = None, json: bool = True,
+                retries: int | None = None) -> Answer:
+        """See `Kube.request`."""
+        answer = self.kube.request(method, path, deadline_s=deadline_s, query=query, body=body, headers=headers,
+                                   server=server, json=json, retries=retries)
+        if len(answer.attempts) > 1:
+            self.noted.append(answer.evidence())
+        return answer
+
+
 def run_collectors(ids: Sequence[str], site: Site, shell: Shell, local: Shell, recorder: Recorder, say: Say,
                    kube: Kube | None = None, run_id: str = "", turn: Turn | None = None, absent: str = "") -> None:
     """Run the collectors one after the other. One that fails or outlasts its deadline leaves a record that says so.
 
-    `absent` says why there is no `kube`: it stands in the record of each collector that would have asked it.
+    `absent` says why there is no `kube`: it stands in the record of each collector that would have asked it. Requests
+    to the API that had to be tried again are in the record "tried again" of the collector.
     """
     for id in ids:
         one = COLLECTORS[id]
         say(id, 0, 0, one.purpose)
         started = time.monotonic()
         error: dict[str, Any] | None = {"error": absent}
+        noting = None if kube is None else Noting(kube)
         if not (one.kube and kube is None and absent):
-            error = _run(one, Session(site, shell, local, recorder, id, say, threading.Event(), kube, run_id, turn))
+            error = _run(one, Session(site, shell, local, recorder, id, say, threading.Event(), noting, run_id, turn))
+        if noting and noting.noted:
+            recorder.record(id, "tried again", document={"requests": noting.noted})
         if error:
             recorder.record(id, "cluster", document=error)
         say(id, 1, 1, error["error"] if error else f"done in {time.monotonic() - started:.1f} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -128,8 +129,9 @@ class LiveKube:
                 response.close()
                 raise
             response.release_conn()
-        except urllib3.exceptions.SSLError as error:
-            return failed(f"TLS: {_plain(error)}", again=False)
+        except urllib3.exceptions.SSLError as error:  # a certificate stays what it is; a server that goes away does not
+            wrong = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in (error, *error.args))
+            return failed(f"TLS: {_plain(error)}", again=not wrong)
         except (urllib3.exceptions.TimeoutError, TimeoutError) as error:
             return failed(f"no complete answer in time: {_plain(error)}")
         except urllib3.exceptions.IncompleteRead as error:

@@ -111,13 +111,18 @@ class Owned:
     def wait(self, done: Callable[[dict[Key, Raw]], bool], seconds: float, *namespaces: str) -> dict[Key, Raw]:
         """The pods as soon as they are as wished, or as they are when the time is over.
 
-        The nodes are looked at meanwhile, so that `done` can tell by `lost` for which pods nobody need wait.
+        The nodes are looked at meanwhile, so that `done` can tell by `lost` for which pods nobody need wait. An API
+        that is away meanwhile is asked again. Raises ApiFailed when it still is at the end, Stopped.
         """
         end = time.monotonic() + self.session.patient(seconds)
         while True:
-            pods = self.pods(*namespaces)
-            if done(pods) or time.monotonic() >= end:
-                return pods
+            try:
+                pods = self.pods(*namespaces)
+                if done(pods) or time.monotonic() >= end:
+                    return pods
+            except ApiFailed:
+                if time.monotonic() >= end:
+                    raise
             self.session.expired.wait(POLL_S)
             self.nodes.read_again()
 
