@@ -69,9 +69,9 @@ def _site(options: argparse.Namespace) -> Site:
 
 
 def _catalogue() -> dict[str, Check]:
-    import acceptance.collectors
-    import acceptance.probe.collector  # noqa: F401  (registers its collector)
+    from acceptance.collectors import register
 
+    register()
     checks = load_catalogue(Path(__file__).parents[1])
     if not checks:
         raise WrongUse("no check was found; expected tests_* folders beside the package")

@@ -60,9 +60,9 @@ class LiveRun:
 
         `items` is what of `planned` will be judged: with --read-only some are not. `left_out` was not selected.
         """
-        import acceptance.collectors
-        import acceptance.probe.collector  # noqa: F401  (registers its collector)
+        from acceptance.collectors import register
 
+        register()
         source = Path(config.option.evidence) if config.option.evidence else None
         if source and source.is_dir():
             source = source / "evidence.jsonl"

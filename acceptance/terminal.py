@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from acceptance.checks import COLLECTORS, Check
 from acceptance.findings import Verdict, show
-from acceptance.judge import Judgement
-from acceptance.site.load import Site
 
 if TYPE_CHECKING:
+    from acceptance.judge import Judgement
     from acceptance.model import RunReport
+    from acceptance.site.load import Site
 
 SHOWN = 12
 

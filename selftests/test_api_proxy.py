@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from acceptance import collectors as _registered  # noqa: F401 - registers them
 from acceptance.collect import run_collectors
+from acceptance.collectors import register
 from acceptance.collectors.kubernetes import owned
 from acceptance.collectors.kubernetes.state import KINDS
 from acceptance.evidence import Evidence, Recorder
@@ -29,6 +29,8 @@ from selftests.synthetic_kubernetes import FACTS
 from selftests.test_collectors_kubernetes import answers
 from selftests.test_owned import collect, left
 from selftests.test_turn import bridge
+
+register()
 
 Start = Callable[..., tuple[Proxy, LiveKube]]
 # Python's ssl leaves a socket to the garbage collector that is reset between connecting and the handshake

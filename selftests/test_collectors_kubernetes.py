@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from acceptance import collectors as _registered  # noqa: F401 - registers them
 from acceptance.collect import run_collectors
+from acceptance.collectors import register
 from acceptance.collectors.kubernetes.reviews import Right, review
 from acceptance.collectors.kubernetes.state import KINDS
 from acceptance.errors import Unmeasured
@@ -22,6 +22,8 @@ from acceptance.transport.local import LocalShell
 from selftests.fake_api import TOKEN, Asked, Reply, fake_api, page, status
 from selftests.synthetic import SITE, judge_check
 from selftests.synthetic_kubernetes import FACTS
+
+register()
 
 NODE: dict[str, Any] = {
     "metadata": {"name": "gpu-node-01", "labels": {"a": "b"}},

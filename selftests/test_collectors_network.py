@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from acceptance import collectors as _registered  # noqa: F401 - registers them
 from acceptance.checks import COLLECTORS
 from acceptance.collect import Session
+from acceptance.collectors import register
 from acceptance.collectors.fabric import first_port
 from acceptance.collectors.on_node import answer, command, program
 from acceptance.errors import ContractError, ParseError
@@ -24,6 +24,8 @@ from acceptance.transport.local import LocalShell
 from acceptance.transport.shell import Outcome
 from selftests.synthetic import SITE
 from selftests.synthetic_network import FABRIC, GPU_NODES, exited, unreachable
+
+register()
 
 LISTENER = "import socket,sys,time; s=socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from acceptance import collectors as _registered  # noqa: F401 - registers them
 from acceptance.checks import COLLECTORS
 from acceptance.collect import Session, run_collectors
+from acceptance.collectors import register
 from acceptance.collectors.in_pod import gpu_command, probe_command, result
 from acceptance.collectors.kubernetes import gpu_pods, nodes
 from acceptance.collectors.kubernetes.objects import OWNER, RUN, labels, pod
@@ -32,6 +32,8 @@ from acceptance.transport.local import LocalShell
 from selftests.fake_cluster import FakeCluster
 from selftests.synthetic import ROOT, SITE, judge_check, reds, subjects
 from selftests.synthetic_kubernetes import FACTS, K8S, state
+
+register()
 
 COLLECT = {"kube-probes": ("pod-network", "storage", "dns"), "kube-flows": ("network-policy",),
            "kube-gpu-pods": ("gpu-scheduling", "gpu-isolation")}

@@ -6,12 +6,13 @@ import subprocess
 
 import pytest
 
-import acceptance.collectors
-import acceptance.probe.collector  # noqa: F401  (registers its collector)
 from acceptance.checks import COLLECTORS
 from acceptance.cli import main
+from acceptance.collectors import register
 from acceptance.planning import planned_commands
 from selftests.synthetic import ROOT, SITE
+
+register()
 
 GPU_NODES = {host.name for host in SITE.group("gpu_nodes")}
 CONTROL = {host.name for host in SITE.group("k8s_control")}

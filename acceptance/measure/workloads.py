@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from acceptance.facts.kubernetes import DaemonSet, Deployment, KubeFacts
-from acceptance.findings import Findings
+from typing import TYPE_CHECKING
+
 from acceptance.site.kubernetes import Workload
-from acceptance.site.load import Site
+
+if TYPE_CHECKING:
+    from acceptance.facts.kubernetes import DaemonSet, Deployment, KubeFacts
+    from acceptance.findings import Findings
+    from acceptance.site.load import Site
 
 
 def judge_workload(findings: Findings, kube: KubeFacts, site: Site, workload: Workload) -> None:
     """Every contracted pod of it is ready, and of its present form. Raises Unmeasured."""
     kind = "daemonsets" if workload.kind == "DaemonSet" else "deployments"
-    known: dict[str, DaemonSet] | dict[str, Deployment] = getattr(kube, kind)
-    found = known.get(workload.subject)
+    found: DaemonSet | Deployment | None = getattr(kube, kind).get(workload.subject)
     required = workload.replicas if workload.hosts is None else len(site.group(workload.hosts))
     named = {"subject": workload.subject, "evidence": kube.id(kind)}
     if found is None:
         findings.fail(f"{workload.kind} is there", "the cluster has none of this name", measured="absent",
                       required="present", **named)
         return
-    ready = found.ready if isinstance(found, DaemonSet) else found.available
+    ready = getattr(found, "ready" if workload.kind == "DaemonSet" else "available")
     findings.equal("its status is of its present form", measured=found.observed, required=True, **named)
     findings.equal("pods wanted", measured=found.desired, required=required, **named)
     findings.equal("pods ready", measured=ready, required=required, **named)
