@@ -258,13 +258,14 @@ def bridge(cluster: FakeCluster) -> Any:
 RUN = """
 import sys
 from pathlib import Path
-from acceptance import collectors
+from acceptance.collectors import register
 from acceptance.collect import run_collectors
 from acceptance.evidence import Recorder
 from acceptance.transport.kube_live import LiveKube
 from acceptance.transport.kube_turn import Turn
 from acceptance.transport.local import LocalShell
 from selftests.synthetic import SITE
+register()
 kube, out = LiveKube(Path(sys.argv[1])), Path(sys.argv[2])
 turn = Turn(kube, SITE.contract.kubernetes.probes.namespace, out.name)
 turn.take()
