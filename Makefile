@@ -60,8 +60,9 @@ prove: deploy ## inject every fault; the table fault × check goes to reports/pr
 	$(BIN)/python -m lab.prove
 
 .PHONY: bench
-bench: deploy ## facts and collection timed against pytest-testinfra and Ansible; the table goes to reports/bench/
+bench: deploy ## facts and collection against pytest-testinfra and Ansible; phase 3 up to 1000 nodes; to reports/bench/
 	$(LAB) run $(BIN)/python -m bench
+	$(BIN)/python -m bench.scale
 
 .PHONY: test-vm
 test-vm: setup ## the lab on Debian's own kernel, and soft RoCE between two machines, emulated (about an hour)
