@@ -21,7 +21,7 @@ from acceptance.facts.kubernetes import KubeFacts
 from acceptance.findings import Verdict
 from acceptance.transport.kube_live import LiveKube
 from acceptance.transport.local import LocalShell
-from selftests.api_proxy import Proxy, Rule, main, proxy
+from selftests.api_proxy import Handler, Proxy, Rule, main, proxy
 from selftests.fake_api import fake_api, write_kubeconfig
 from selftests.fake_cluster import FakeCluster
 from selftests.synthetic import SITE, judge_check, reds
@@ -150,6 +150,24 @@ def test_when_the_server_goes_for_good_in_the_middle_nothing_passes(tmp_path: Pa
     assert left(cluster)
     collect("kube-flows", cluster, tmp_path)
     assert left(cluster) == []
+
+
+def test_a_connection_that_ends_in_the_handshake_is_tried_again(
+        through: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a load balancer whose servers are all away."""
+    real, calls = Handler.setup, list[int]()
+
+    def setup(self: Handler) -> None:
+        calls.append(1)
+        if len(calls) < 3:
+            raise ConnectionAbortedError
+        real(self)
+
+    _, kube = through(answers)
+    monkeypatch.setattr(Handler, "setup", setup)
+    answer = kube.request("GET", "/version", deadline_s=10)
+    assert [one.error.partition(":")[0] for one in answer.attempts] == ["TLS", "TLS", ""]
+    assert answer.ok
 
 
 def test_a_wrong_certificate_is_said_at_once(tmp_path: Path, through: Start) -> None:
