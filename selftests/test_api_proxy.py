@@ -128,10 +128,10 @@ def test_pods_are_made_tried_and_removed_in_spite_of_trouble(
 
 
 def test_a_server_that_is_away_longer_than_a_request_waits_is_waited_for(tmp_path: Path, through: Start) -> None:
-    """As long as pods may take to start: eight answers in a row are worth nothing, more than any request is tried."""
-    cluster, rule = FakeCluster(), Rule("close", "/api/v1/namespaces/acceptance/pods", skip=3, times=8)
+    """As long as pods may take to start: thirty answers in a row are worth nothing."""
+    cluster, rule = FakeCluster(), Rule("close", "/api/v1/namespaces/acceptance/pods", skip=3, times=30)
     evidence = collect("kube-probes", through(bridge(cluster), rule)[1], tmp_path)
-    assert rule.met == 8
+    assert rule.met == 30
     assert cluster.objects == {}
     assert judge_check("pod-network", FACTS, "gpu-node-03", evidence).verdict() is Verdict.PASS
     assert len(tried_again(evidence, "kube-probes")["GET /api/v1/namespaces/acceptance/pods"]) <= 5
