@@ -248,6 +248,8 @@ class Contract(Model):
         for key, value in (("stand_ins", self.stand_ins), ("not_measurable", self.not_measurable)):
             if value and self.site.environment == "production":
                 raise ValueError(f"{key} are for a lab; this site says environment: production")
+        if self.performance.pods.device == "cpu" and self.site.environment == "production":
+            raise ValueError("performance.pods.device: cpu is for a lab; this site says environment: production")
         return self
 
     def ports_of(self, groups: tuple[str, ...]) -> list[Port]:
