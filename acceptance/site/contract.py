@@ -252,6 +252,14 @@ class Contract(Model):
             raise ValueError("performance.pods.device: cpu is for a lab; this site says environment: production")
         return self
 
+    @model_validator(mode="after")
+    def _workloads_apart(self) -> Contract:
+        taken = {self.kubernetes.probes.namespace, *self.kubernetes.tenants.teams}
+        if self.performance.pods.namespace in taken:
+            raise ValueError(f"performance.pods.namespace: {self.performance.pods.namespace} is the probes' or a "
+                             "team's; workloads need one of their own, as it admits more")
+        return self
+
     def ports_of(self, groups: tuple[str, ...]) -> list[Port]:
         """Permitted ports of a host that belongs to these groups."""
         return [p for p in self.security.firewall.allow if p.hosts == "all" or p.hosts in groups]

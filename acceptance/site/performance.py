@@ -116,8 +116,8 @@ class Collectives(Model):
 class Gemm(Model):
     """Matrix products of `size` × `size` on every GPU: least sustained rate by data type, in 10¹² FLOP/s.
 
-    A data type whose rate is null is not measured. `peak_tflops` are the data sheet's dense peaks of the contracted GPU:
-    more is a mistake in the measurement.
+    A data type whose rate is null is not measured. `peak_tflops` are the data sheet's dense peaks of the contracted
+    GPU: more is a mistake in the measurement.
     """
 
     size: Count

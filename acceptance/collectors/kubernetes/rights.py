@@ -49,7 +49,7 @@ def needed(site: Contract) -> list[Right]:
     found += [Right(verb, resource, contract.probes.namespace) for verb, resource in NAMESPACED]
     found += [Right(verb, LEASES, contract.probes.namespace, "" if verb == "create" else NAME) for verb in LEASED]
     run = ("services", "configmaps", "jobs.batch") + (PYTORCH_JOBS,) * (workloads.kind == "PyTorchJob")
-    found += [Right(verb, resource, workloads.namespace) for verb, resource in PROBED]
+    found += [Right(verb, resource, workloads.namespace) for verb, resource in (*PROBED, ("list", "events"))]
     found += [Right(verb, resource, workloads.namespace) for resource in run for verb in ("create", "delete", "list")]
     found += [Right("impersonate", "users", name=one.user) for one in contract.rbac.subjects.values()]
     groups = {group for one in contract.rbac.subjects.values() for group in impersonated_groups(one)}
