@@ -136,10 +136,10 @@ def judge_memcpy(given: Given, findings: Findings) -> None:
         if not rows and kind != "peer":
             tell_figures(findings, judge_figures({}, need), need)
         for row in rows:
-            tell(findings, [Flaw(f"{need.quantity}, wrong bytes", f"rank {rank}: what arrived is not what was sent",
-                                 places.subject(rank), count, 0) for rank, count in enumerate(row.wrong) if count])
             named = need if row.peer_offset is None else replace(
                 need, quantity=f"{need.quantity} {row.peer_offset} apart")
+            tell(findings, [Flaw(f"{named.quantity}, wrong bytes", f"rank {rank}: what arrived is not what was sent",
+                                 places.subject(rank), count, 0) for rank, count in enumerate(row.wrong) if count])
             tell_figures(findings, judge_figures(places.by_gpu([tuple(each) for each in row.gbyte_s]), named), named)
 
 
