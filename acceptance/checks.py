@@ -14,6 +14,7 @@ from acceptance.errors import WrongUse
 
 if TYPE_CHECKING:
     from acceptance.collect import Session
+    from acceptance.site.contract import Contract
 
 LAYERS = ("prerequisites", "networking", "security", "compute", "monitoring", "kubernetes", "mlops", "acceptance")
 AREAS = ("infra", "gpu", "k8s", "security", "mlops", "site")
@@ -47,8 +48,8 @@ class Check:
 
 @dataclass(frozen=True)
 class Collector:
-    """One collector. `deadline_s` bounds the whole of it; `intrusive` ones create load or objects; `kube` ones ask the
-    Kubernetes API.
+    """One collector. `deadline_s` bounds the whole of it, or `deadline_of` where the contract says how long it takes;
+    `intrusive` ones create load or objects; `kube` ones ask the Kubernetes API.
 
     `by_shell`: all it does goes through the session's shells, so that it can be planned without being carried out.
     """
@@ -60,6 +61,11 @@ class Collector:
     by_shell: bool
     kube: bool
     collect: Callable[[Session], None]
+    deadline_of: Callable[[Contract], float] | None = None
+
+    def bound_s(self, contract: Contract) -> float:
+        """Its deadline under this contract."""
+        return self.deadline_of(contract) if self.deadline_of else self.deadline_s
 
 
 CHECKS: dict[str, Check] = {}
@@ -89,12 +95,14 @@ def check(
 
 
 def collector(id: str, *, purpose: str, intrusive: bool = False, deadline_s: float = 60.0,
-              by_shell: bool = True, kube: bool = False) -> Callable[
+              by_shell: bool = True, kube: bool = False,
+              deadline_of: Callable[[Contract], float] | None = None) -> Callable[
                   [Callable[[Session], None]], Callable[[Session], None]]:
     """Register a function that records evidence; `purpose` is what the terminal says while it runs."""
 
     def register(function: Callable[[Session], None]) -> Callable[[Session], None]:
-        COLLECTORS[id] = Collector(id, intrusive, deadline_s, purpose, by_shell and not kube, kube, function)
+        COLLECTORS[id] = Collector(id, intrusive, deadline_s, purpose, by_shell and not kube, kube, function,
+                                   deadline_of)
         return function
 
     return register

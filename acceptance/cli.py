@@ -121,7 +121,8 @@ def _plan(options: argparse.Namespace) -> int:
         return 5
     for need in dict.fromkeys(need for check in chosen for need in check.needs):
         one = COLLECTORS[need]
-        print(f"collect {need}: {one.purpose}{' (intrusive)' if one.intrusive else ''}; at most {one.deadline_s:.0f} s")
+        print(f"collect {need}: {one.purpose}{' (intrusive)' if one.intrusive else ''}; at most "
+              f"{one.bound_s(site.contract):.0f} s")
         for host, command in planned_commands(one, site):
             print(f"  {host}: {command}")
     for check in chosen:

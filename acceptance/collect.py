@@ -151,7 +151,7 @@ def _run(one: Collector, session: Session) -> dict[str, Any] | None:
             ended.set()
 
     threading.Thread(target=work, name=f"collect-{one.id}", daemon=True).start()
-    deadline_s, tidy_s = session.patient(one.deadline_s), session.patient(TIDY_S if one.intrusive else 0)
+    deadline_s, tidy_s = session.patient(one.bound_s(session.contract)), session.patient(TIDY_S if one.intrusive else 0)
     try:
         in_time = ended.wait(deadline_s)
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from acceptance.findings import Verdict, show
 if TYPE_CHECKING:
     from acceptance.judge import Judgement
     from acceptance.model import RunReport
+    from acceptance.site.contract import Contract
     from acceptance.site.load import Site
 
 SHOWN = 12
@@ -26,10 +27,12 @@ class Progress:
         self._reporter = reporter
         self._terminal = sys.stdout.isatty()
         self._started: dict[str, float] = {}
+        self._contract: Contract | None = None
         self._shown = False
 
     def header(self, site: Site, items: Sequence[Any], collectors: Sequence[str], folder: Path) -> None:
         """What the run is about to do."""
+        self._contract = site.contract
         checks = {item.check.id for item in items}
         lab = ", LAB" if site.contract.site.environment == "lab" else ""
         self._line(f"site {site.contract.site.name} ({site.path}{lab}): {len(site.hosts)} hosts, {len(checks)} checks, "
@@ -44,7 +47,8 @@ class Progress:
         now = time.monotonic()
         started = self._started.setdefault(collector, now)
         if total == 0:
-            bound = COLLECTORS[collector].deadline_s
+            one = COLLECTORS[collector]
+            bound = one.bound_s(self._contract) if self._contract else one.deadline_s
             self._step(f"collect {collector}: {text} (at most {bound:.0f} s)")
             return
         left = f", {(now - started) / done * (total - done):.0f} s left" if 0 < done < total else ""

@@ -16,7 +16,7 @@ from selftests.synthetic import SITE
 from selftests.synthetic_kubernetes import K8S, gpu_log
 
 Raw = dict[str, Any]
-_PATH = re.compile(r"/(?:api|apis/coordination\.k8s\.io)/v1/namespaces/([^/]+)/([^/]+)(?:/([^/]+)(/log)?)?")
+_PATH = re.compile(r"/(?:api|apis/[a-z0-9.-]+)/v1/namespaces/([^/]+)/([^/]+)(?:/([^/]+)(/log)?)?")
 NO_PLACE = "0/9 nodes are available: 1 node(s) had untolerated taint, 8 Insufficient nvidia.com/gpu."
 
 
@@ -147,7 +147,7 @@ class FakeCluster:
                                         "message": NO_PLACE}]
 
     def _run(self, one: Raw, container: Raw) -> None:
-        env = {each["name"]: each["value"] for each in container["env"]}
+        env = {each["name"]: each.get("value", "") for each in container["env"]}
         script = container["command"][-1]
         one["log"] = gpu_log(one["uuids"])
         if "PROBE" in env:

@@ -168,7 +168,7 @@ def certificates() -> dict[str, Any]:
 
 def rights() -> dict[str, Any]:
     """The suite's rights as they should be."""
-    groups = {"needed": (needed(K8S), True), "forbidden": (forbidden(), False)}
+    groups = {"needed": (needed(SITE.contract), True), "forbidden": (forbidden(), False)}
     return {OWN: {name: {right.text: {"allowed": allowed} for right in found}
                   for name, (found, allowed) in groups.items()}}
 

@@ -26,7 +26,8 @@ K8S = SITE.contract.kubernetes
 CONTRACT: dict[str, Any] = SITE.contract.model_dump(mode="json", by_alias=True)["kubernetes"]
 VALUES: dict[str, dict[str, Any]] = {
     "tenants": {"tenants": CONTRACT["tenants"], "dns_namespace": K8S.dns.namespace},
-    "validator": {name: CONTRACT[name] for name in ("probes", "tenants", "rbac")},
+    "validator": {name: CONTRACT[name] for name in ("probes", "tenants", "rbac")} | {
+        "workloads": SITE.contract.model_dump(mode="json")["performance"]["pods"]},
 }
 helm = shutil.which("helm", path=f"{HELM_FOLDER}{os.pathsep}{os.environ.get('PATH', '')}")
 needs_helm = pytest.mark.skipif(helm is None, reason="helm is not installed; the lab builds it")
@@ -114,7 +115,7 @@ def test_the_validator_has_the_rights_that_it_needs_and_none_that_could_harm(tmp
         return any(grants(one["rules"], right) for one in roles
                    if one["metadata"].get("namespace", right.namespace) == right.namespace)
 
-    assert [right.text for right in needed(K8S) if not allowed(right)] == []
+    assert [right.text for right in needed(SITE.contract) if not allowed(right)] == []
     assert [right.text for right in forbidden() if allowed(right)] == []
 
 

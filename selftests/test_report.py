@@ -76,8 +76,11 @@ class Page(HTMLParser):
 
 
 HARMLESS = {"html", "head", "meta", "title", "style", "body", "main", "div", "p", "h1", "h2", "h3", "strong", "span",
-            "ul", "ol", "li", "code", "table", "thead", "tbody", "tr", "th", "td", "br"}
-CALM = {"class", "title", "lang", "charset", "name", "content", "data-label"}
+            "ul", "ol", "li", "code", "table", "thead", "tbody", "tr", "th", "td", "br",
+            "svg", "g", "line", "polyline", "rect", "circle", "text"}
+CALM = {"class", "title", "lang", "charset", "name", "content", "data-label",
+        "viewbox", "role", "x1", "x2", "y1", "y2", "x", "y", "cx", "cy", "r", "width", "height", "points",
+        "text-anchor"}
 
 
 def page(report: RunReport) -> Page:

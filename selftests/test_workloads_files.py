@@ -122,7 +122,7 @@ def test_the_job() -> None:
     assert service["spec"]["selector"] == MARKS
     spec = job["spec"]
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 8, 8)
-    assert (spec["backoffLimit"], spec["activeDeadlineSeconds"]) == (0, 1800)
+    assert (spec["backoffLimitPerIndex"], spec["backoffLimit"], spec["activeDeadlineSeconds"]) == (0, 8, 1800)
     assert spec["template"]["spec"]["subdomain"] == service["metadata"]["name"]
     judge_pod(spec["template"])
     assert arguments_of(spec["template"])[4:10] == [

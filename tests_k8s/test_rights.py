@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def test_suite_rights(contract: Contract, kube: KubeFacts, findings: Findings) -> None:
     document = kube.record(OWN, "kube-rights").document
     findings.evidence = kube.id(OWN, "kube-rights")
-    for group, rights in (("needed", needed(contract.kubernetes)), ("forbidden", forbidden())):
+    for group, rights in (("needed", needed(contract)), ("forbidden", forbidden())):
         answers = document.get(group)
         for right in rights:
             answer = answers.get(right.text) if isinstance(answers, dict) else None

@@ -46,20 +46,23 @@ def gemm_needs(contract: Contract, limits: Limits, nodes: Iterable[str]) -> dict
     work, gpus = contract.performance, dict.fromkeys(nodes, contract.gpu.count)
     return {dtype: FigureNeed(f"{dtype} GEMM", "TFLOP/s", gpus, work.gemm.repeats, least, limits.peak[dtype],
                               work.peers_tolerance_percent, work.ceiling_tolerance_percent)
-            for dtype, least in work.gemm.min_tflops.items()}
+            for dtype, least in work.gemm.floors.items()}
 
 
 def memcpy_needs(contract: Contract, limits: Limits, nodes: Iterable[str]) -> dict[str, FigureNeed]:
-    """What copies must reach: "host_to_device", "device_to_host", "device" and "peer"."""
+    """What copies must reach: "host-device", "device-host", "device-device" and "peer"; without GPUs "host-host"."""
     work, link = contract.performance, limits.host_device
     wanted = work.memcpy
     gpus = dict.fromkeys(nodes, contract.gpu.count)
-    return {name: FigureNeed(quantity, "GB/s", gpus, wanted.repeats, least, ceiling, work.peers_tolerance_percent,
-                             work.ceiling_tolerance_percent) for name, quantity, least, ceiling in (
-        ("host_to_device", "copy from host to GPU", wanted.min_host_to_device_gbyte_s, link),
-        ("device_to_host", "copy from GPU to host", wanted.min_device_to_host_gbyte_s, link),
-        ("device", "copy within the GPU", wanted.min_device_gbyte_s, limits.device_memory),
-        ("peer", "copy between GPUs", wanted.min_peer_gbyte_s, link))}
+    kinds: tuple[tuple[str, str, float | None, Ceiling], ...] = (
+        ("host-device", "copy from host to GPU", wanted.min_host_to_device_gbyte_s, link),
+        ("device-host", "copy from GPU to host", wanted.min_device_to_host_gbyte_s, link),
+        ("device-device", "copy within the GPU", wanted.min_device_gbyte_s, limits.device_memory),
+        ("peer", "copy between GPUs", wanted.min_peer_gbyte_s, link))
+    if work.pods.device == "cpu":
+        kinds = (("host-host", "copy within the host", wanted.min_host_gbyte_s, limits.host_memory),)
+    return {kind: FigureNeed(quantity, "GB/s", gpus, wanted.repeats, least, ceiling, work.peers_tolerance_percent,
+                             work.ceiling_tolerance_percent) for kind, quantity, least, ceiling in kinds}
 
 
 def judge_figures(repeats: Repeats, need: FigureNeed) -> GpuFigures:

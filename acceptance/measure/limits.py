@@ -23,13 +23,14 @@ class Limits:
     inside: Ceiling
     host_device: Ceiling
     device_memory: Ceiling
+    host_memory: Ceiling
     peak: Mapping[str, Ceiling]
 
     @property
     def all(self) -> tuple[Ceiling, ...]:
         """All of them, for the report."""
         return (self.tcp, self.roce, *self.collectives.values(), self.inside, self.host_device, self.device_memory,
-                *self.peak.values())
+                self.host_memory, *self.peak.values())
 
 
 def ranks_of(contract: Contract) -> int:
@@ -55,6 +56,8 @@ def limits_of(contract: Contract) -> Limits:
                                   algorithm=wanted.algorithm) for name in ("all_reduce", *wanted.others)},
             ceilings.busbw_inside("all_reduce", link, ranks=max(gpu.count, 2)), link,
             ceilings.data_sheet("device memory, read and write", work.memcpy.peak_device_gbyte_s, "GB/s", gpu.name),
+            ceilings.Ceiling("host memory, read and write", work.memcpy.peak_host_gbyte_s, "GB/s",
+                             f"memory of {contract.host.model}: {work.memcpy.peak_host_gbyte_s:g} GB/s"),
             {dtype: ceilings.data_sheet(f"{dtype} peak", value, "TFLOP/s", gpu.name)
              for dtype, value in work.gemm.peak_tflops.items()},
         )

@@ -15,6 +15,7 @@ from acceptance.findings import Verdict, show
 from acceptance.model import ACCEPTED, CONDITIONS, REFUSED, Gate, Item, RunReport
 from acceptance.report import tables, wording
 from acceptance.report.notes import NOTES, PHASES
+from acceptance.report.performance import performance
 from acceptance.report.problems import defects, exhibits, problems
 from acceptance.report.tables import Grid, bandwidth_grids, criteria, gpu_rows, heat_map
 
@@ -38,6 +39,7 @@ def render_html(report: RunReport) -> str:
         reserved=[row for row in rows if row.verdict is not Verdict.PASS], why=why, order=order,
         statement=statement(report), defects=defects(found), serials=tables.serial_numbers(hosts, gpus),
         grids=[heat_map(report.items, list(order), wording.symbol), *_grids(report)], hosts=hosts, gpus=gpus,
+        performance=performance(header, evidence),
         again=partial(_again, header), ran=wording.ran(header["selection"]),
         digests=_digests(report.folder), evidence=evidence,
         cited=tables.cited(evidence, exhibits(found)))

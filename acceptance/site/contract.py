@@ -248,6 +248,16 @@ class Contract(Model):
         for key, value in (("stand_ins", self.stand_ins), ("not_measurable", self.not_measurable)):
             if value and self.site.environment == "production":
                 raise ValueError(f"{key} are for a lab; this site says environment: production")
+        if self.performance.pods.device == "cpu" and self.site.environment == "production":
+            raise ValueError("performance.pods.device: cpu is for a lab; this site says environment: production")
+        return self
+
+    @model_validator(mode="after")
+    def _workloads_apart(self) -> Contract:
+        taken = {self.kubernetes.probes.namespace, *self.kubernetes.tenants.teams}
+        if self.performance.pods.namespace in taken:
+            raise ValueError(f"performance.pods.namespace: {self.performance.pods.namespace} is the probes' or a "
+                             "team's; workloads need one of their own, as it admits more")
         return self
 
     def ports_of(self, groups: tuple[str, ...]) -> list[Port]:

@@ -13,6 +13,12 @@ ROLE = "acceptance/role"
 NODE = "acceptance/node"
 MINE = f"{MANAGED_BY}={OWNER}"
 USER_ID = 65534
+GROUPS = {"jobs": "/apis/batch/v1", "pytorchjobs": "/apis/kubeflow.org/v1"}
+
+
+def path_of(namespace: str, kind: str) -> str:
+    """Where the objects of a kind are, in the API."""
+    return f"{GROUPS.get(kind, '/api/v1')}/namespaces/{namespace}/{kind}"
 
 
 def label(text: str) -> str:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from acceptance.collectors.kubernetes.nodes import Nodes
-from acceptance.collectors.kubernetes.objects import MINE, NODE, OWNER, RUN, label
+from acceptance.collectors.kubernetes.objects import MINE, NODE, OWNER, RUN, label, path_of
 from acceptance.collectors.kubernetes.projections import MANAGED_BY
 from acceptance.errors import ApiFailed, Unmeasured
 from acceptance.transport.kube import CONFLICT, NOT_FOUND, list_all
@@ -63,8 +63,10 @@ class Owned:
     @property
     def places(self) -> Mapping[str, Sequence[str]]:
         """The kinds of objects that this suite makes, by namespace."""
-        contract = self.session.contract.kubernetes
+        contract, workloads = self.session.contract.kubernetes, self.session.contract.performance.pods
+        jobs = "pytorchjobs" if workloads.kind == "PyTorchJob" else "jobs"
         return {contract.probes.namespace: ("pods", "services", "persistentvolumeclaims"),
+                workloads.namespace: (jobs, "pods", "services", "configmaps"),
                 **{team: ("pods",) for team in contract.tenants.teams}}
 
     @property
@@ -89,7 +91,7 @@ class Owned:
     def create(self, namespace: str, kind: str, body: Raw) -> Raw:
         """The object as created. Raises ApiFailed. A retry that meets its own first attempt is no failure."""
         self._go_on()
-        path = f"/api/v1/namespaces/{namespace}/{kind}"
+        path = path_of(namespace, kind)
         answer = self.session.kube.request("POST", path, body=body, deadline_s=DEADLINE_S)
         if answer.status == CONFLICT and len(answer.attempts) > 1:
             there = self.session.kube.request("GET", f"{path}/{body['metadata']['name']}", deadline_s=DEADLINE_S)
@@ -153,7 +155,7 @@ class Owned:
                         "propagationPolicy": "Background"}
         if force or (kind == "pods" and self.lost(item)):
             options["gracePeriodSeconds"] = 0
-        answer = self.session.kube.request("DELETE", f"/api/v1/namespaces/{namespace}/{kind}/{meta['name']}",
+        answer = self.session.kube.request("DELETE", f"{path_of(namespace, kind)}/{meta['name']}",
                                            body=options, deadline_s=DEADLINE_S)
         return answer.ok or answer.status in (NOT_FOUND, CONFLICT)
 
@@ -167,7 +169,7 @@ class Owned:
 
     def _list(self, place: Place, selector: str) -> list[Raw]:
         namespace, kind = place
-        listing = list_all(self.session.kube, f"/api/v1/namespaces/{namespace}/{kind}", project=lambda item: item,
+        listing = list_all(self.session.kube, path_of(namespace, kind), project=lambda item: item,
                            query=[("labelSelector", selector)], deadline_s=DEADLINE_S)
         return listing.items
 

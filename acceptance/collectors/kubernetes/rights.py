@@ -8,7 +8,7 @@ from acceptance.checks import collector
 from acceptance.collectors.kubernetes.rbac import impersonated_groups
 from acceptance.collectors.kubernetes.reviews import Right, review_all
 from acceptance.collectors.kubernetes.state import KINDS
-from acceptance.site.kubernetes import Kubernetes
+from acceptance.site.contract import Contract
 from acceptance.transport.kube_turn import NAME
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ PROBED = (("create", "pods"), ("delete", "pods"), ("list", "pods"), ("get", "pod
 NAMESPACED = (("create", "services"), ("delete", "services"), ("list", "services"),
               ("create", "persistentvolumeclaims"), ("delete", "persistentvolumeclaims"),
               ("list", "persistentvolumeclaims"))
+PYTORCH_JOBS = "pytorchjobs.kubeflow.org"
 LEASES, LEASED = "leases.coordination.k8s.io", ("create", "get", "update", "delete")  # the run's turn
 HARMFUL = (
     ("*", "*.*", ""), ("impersonate", "users", ""), ("impersonate", "groups", ""), ("escalate", "clusterroles", ""),
@@ -37,8 +38,9 @@ GROUPS = {"clusterroles": "rbac.authorization.k8s.io", "clusterrolebindings": "r
           "customresourcedefinitions": "apiextensions.k8s.io", "networkpolicies": "networking.k8s.io"}
 
 
-def needed(contract: Kubernetes) -> list[Right]:
+def needed(site: Contract) -> list[Right]:
     """Every right that some collector uses."""
+    contract, workloads = site.kubernetes, site.performance.pods
     found = [Right("list", _of_path(kind.path)) for kind in KINDS.values()]
     found += [Right("create", "subjectaccessreviews.authorization.k8s.io")]
     for namespace in [contract.probes.namespace, *contract.tenants.teams]:
@@ -46,6 +48,9 @@ def needed(contract: Kubernetes) -> list[Right]:
     found += [Right("get", "resourcequotas", namespace) for namespace in contract.tenants.teams]
     found += [Right(verb, resource, contract.probes.namespace) for verb, resource in NAMESPACED]
     found += [Right(verb, LEASES, contract.probes.namespace, "" if verb == "create" else NAME) for verb in LEASED]
+    run = ("services", "configmaps", "jobs.batch") + (PYTORCH_JOBS,) * (workloads.kind == "PyTorchJob")
+    found += [Right(verb, resource, workloads.namespace) for verb, resource in (*PROBED, ("list", "events"))]
+    found += [Right(verb, resource, workloads.namespace) for resource in run for verb in ("create", "delete", "list")]
     found += [Right("impersonate", "users", name=one.user) for one in contract.rbac.subjects.values()]
     groups = {group for one in contract.rbac.subjects.values() for group in impersonated_groups(one)}
     return found + [Right("impersonate", "groups", name=group) for group in sorted(groups)]
@@ -65,8 +70,7 @@ def _of_path(path: str) -> str:
 @collector("kube-rights", purpose="asking what the suite itself may do", deadline_s=60, kube=True)
 def collect(session: Session) -> None:
     """One record: the suite's needed rights, and those that it must not have, each with the API server's word."""
-    contract = session.contract.kubernetes
-    groups = {"needed": needed(contract), "forbidden": forbidden()}
+    groups = {"needed": needed(session.contract), "forbidden": forbidden()}
     session.record(OWN, document={
         name: review_all(session.kube, {right.text: (right, None, ()) for right in rights})
         for name, rights in groups.items()})
