@@ -159,7 +159,7 @@ def test_firewall(host: Any) -> None:
     v4, v6 = root(host, "iptables-save -t filter"), root(host, "ip6tables-save -t filter")
     note(host, "firewall", {
         "active": v4, "at_boot": host.file("/etc/ufw/ufw.conf").content_string, "default_incoming": v4,
-        "default_routed": v4, "default_incoming_v6": v6, "default_routed_v6": v6, "rules": [v4, v6]})
+        "default_routed": v4, "ipv6": v6, "default_incoming_v6": v6, "default_routed_v6": v6, "rules": [v4, v6]})
 
 
 def test_accounts(host: Any) -> None:

@@ -95,7 +95,7 @@ def _security(contract: Contract, host: Host) -> Sections:
     return {
         "sshd": {"options": {"passwordauthentication": "no", "kbdinteractiveauthentication": "no",
                              "permitrootlogin": "no"}},
-        "firewall": {"active": True, "at_boot": True, "default_incoming": firewall.default_incoming,
+        "firewall": {"active": True, "at_boot": True, "ipv6": True, "default_incoming": firewall.default_incoming,
                      "default_routed": firewall.default_routed, "default_incoming_v6": firewall.default_incoming,
                      "default_routed_v6": firewall.default_routed, "rules": rules},
         "accounts": {"users": [*users, {"name": "daemon", "uid": 1, "shell": "/usr/sbin/nologin", "login": False,

@@ -23,8 +23,8 @@ CHRONY = {"synchronised": True, "stratum": 3, "offset_s": 0.001, "reference": "n
 DATA: dict[str, Any] = {
     "os": {"id": "debian", "version_id": "12", "kernel": "6.1.0"},
     "memory": {"total_mib": 524288},
-    "firewall": {"active": False, "at_boot": False, "default_incoming": "allow", "default_routed": "allow",
-                 "default_incoming_v6": None, "default_routed_v6": None, "rules": []},
+    "firewall": {"active": False, "at_boot": False, "ipv6": False, "default_incoming": "allow",
+                 "default_routed": "allow", "default_incoming_v6": None, "default_routed_v6": None, "rules": []},
     "limits": {"memlock_soft": "unlimited", "memlock_hard": 65536},
     "time": {"epoch_s": 1000.0, "chrony": CHRONY, "sources": [], "errors": {}},
     "resolve": {"names": {"gpu-node-01": ["10.100.0.101"]}},

@@ -32,7 +32,7 @@ def test_firewall(node: NodeFacts, contract: Contract, findings: Findings) -> No
     findings.equal("firewall on after a reboot", measured=firewall.at_boot, required=True)
     findings.equal("default, incoming", measured=firewall.default_incoming, required=required.default_incoming)
     findings.equal("default, routed", measured=firewall.default_routed, required=required.default_routed)
-    if firewall.default_incoming_v6 is not None:
+    if firewall.ipv6:
         findings.equal("default, incoming (IPv6)", measured=firewall.default_incoming_v6,
                        required=required.default_incoming)
         findings.equal("default, routed (IPv6)", measured=firewall.default_routed_v6, required=required.default_routed)

@@ -287,11 +287,12 @@ class FirewallRule(Section):
 
 class Firewall(Section):
     """ufw as the kernel carries it out; `at_boot` whether it is turned on again after a reboot. The defaults are
-    "allow", "deny" or "reject", those for IPv6 None in a kernel without it.
+    "allow", "deny" or "reject", those for IPv6 None in a kernel without it (`ipv6` false).
     """
 
     active: bool
     at_boot: bool
+    ipv6: bool
     default_incoming: str
     default_routed: str
     default_incoming_v6: str | None

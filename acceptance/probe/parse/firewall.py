@@ -69,6 +69,7 @@ def firewall(v4: str, v6: str | None, settings: str) -> dict[str, Any]:
     policies, rules = table(v4, "iptables-save")
     found: dict[str, Any] = {
         "active": _leads_to_users_rules(rules), "at_boot": enabled[0].lower() == "yes",
+        "ipv6": v6 is not None,
         **_defaults(policies, rules, "ufw", ""), "default_incoming_v6": None, "default_routed_v6": None,
         "rules": _rules(rules, "ufw", v6=False)}
     if v6 is not None:
