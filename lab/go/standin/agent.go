@@ -40,11 +40,12 @@ type Agent struct {
 	nodes                     corelisters.NodeLister
 	policies                  networkinglisters.NetworkPolicyLister
 	rules, routes             string
-	ready                     atomic.Bool
+	problem                   atomic.Pointer[string] // nothing once the node is up to date
 }
 
 func runAgent(ctx context.Context, arguments []string) error {
 	where, agent := place{}, &Agent{}
+	agent.failed("rules are not written yet")
 	set := where.options("agent")
 	set.StringVar(&agent.podRange, "pod-range", "", "addresses of all pods")
 	set.StringVar(&agent.cniFolder, "cni-folder", "/etc/cni/net.d", "where the CNI configuration goes")
@@ -66,10 +67,14 @@ func runAgent(ctx context.Context, arguments []string) error {
 	return agent.watch(ctx, client)
 }
 
+func (a *Agent) failed(why string) {
+	a.problem.Store(&why)
+}
+
 func (a *Agent) answerHealth(ctx context.Context) {
 	handler := http.HandlerFunc(func(response http.ResponseWriter, _ *http.Request) {
-		if !a.ready.Load() {
-			http.Error(response, "rules are not written", http.StatusServiceUnavailable)
+		if problem := a.problem.Load(); problem != nil {
+			http.Error(response, *problem, http.StatusServiceUnavailable)
 		}
 	})
 	// the agent before this one may still be ending, and hold the port
@@ -131,12 +136,12 @@ func (a *Agent) keepUpToDate(ctx context.Context, changed <-chan struct{}, again
 		}
 		time.Sleep(settleTime)
 		if err := a.apply(ctx); err != nil {
-			a.ready.Store(false)
+			a.failed(err.Error())
 			fmt.Fprintln(os.Stderr, "agent:", err)
 			time.AfterFunc(retryTime, again)
 			continue
 		}
-		a.ready.Store(true)
+		a.problem.Store(nil)
 	}
 }
 
