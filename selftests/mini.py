@@ -64,6 +64,11 @@ def test_unmeasured(findings):
 def test_raises(cluster):
     cluster["no-such-host"]
 """,
+    "hostile": """
+@mini("hostile", hosts=None)
+def test_hostile(findings):
+    findings.equal("name", measured="evil\\x1b[2J<script>alert(1)</script>'; true #\\u202e", required="node")
+""",
     "nothing": """
 @mini("nothing", hosts=None)
 def test_nothing(node):
