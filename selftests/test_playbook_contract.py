@@ -69,6 +69,17 @@ def test_the_inventory_of_the_folder_is_the_one_of_the_contract_at_the_root(tmp_
     assert play(tmp_path, ROOT / "lab/vm/site.yaml", inventory=ROOT / "lab/vm/hosts.yml").returncode == 0
 
 
+@pytest.mark.parametrize("inventory", [None, "gpu-node-01,", "hosts.yml"])
+def test_another_inventory_than_the_contracts_is_refused(tmp_path: Path, inventory: str | None) -> None:
+    (tmp_path / "site").mkdir()
+    site = write_site(tmp_path / "site")
+    if inventory == "hosts.yml":
+        write_site(tmp_path)
+    text = message(play(tmp_path, site, inventory=inventory))
+    assert f"but the contract names {tmp_path}/site/hosts.yml; run ansible-playbook -i " in text
+    assert "ACCEPTANCE_SITE" in text
+
+
 @pytest.mark.parametrize(("change", "expected"), [
     (lambda c: c["gpu"].update(memroy_mib=1), "unknown key gpu.memroy_mib; did you mean memory_mib?"),
     (lambda c: c["hosts"].update(gpu_nodes=9), "group gpu_nodes has 8 hosts"),
