@@ -180,6 +180,8 @@ class Mini:
         contract = yaml.safe_load((ROOT / "site.yaml").read_text())
         contract |= {"inventory": str(self.path / "hosts.yml"), "hosts": {"gpu_nodes": 2, "k8s_control": 1}}
         contract["ssh"]["private_key"] = str(self.path / "key")
+        for team in contract["kubernetes"]["tenants"]["teams"].values():
+            team["gpus"] = 2
         change(contract)
         path = self.path / name
         path.write_text(yaml.safe_dump(contract))
