@@ -58,7 +58,8 @@ def put_status(kube: Kube, path: str, status: Raw) -> None:
 def foundation(kube: Kube, contract: Contract) -> None:
     """What does not grow with the nodes: kinds, namespaces, and the suite's own rights, from its own chart."""
     kubernetes = contract.kubernetes
-    spaces = {"kube-system", kubernetes.probes.namespace, kubernetes.gpu_operator.namespace, *kubernetes.tenants.teams,
+    spaces = {"kube-system", kubernetes.probes.namespace, contract.performance.pods.namespace,
+              kubernetes.gpu_operator.namespace, *kubernetes.tenants.teams,
               kubernetes.cni.daemonset.namespace, *(one.namespace for one in kubernetes.workloads)}
     for space in sorted(spaces):
         post(kube, "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
