@@ -164,5 +164,7 @@ def _contract(options: argparse.Namespace) -> int:
     inventory = Path(os.path.expanduser(site.contract.inventory))
     data = site.contract.model_dump(mode="json", by_alias=True) | {
         "inventory_path": str(inventory if inventory.is_absolute() else (site.path.parent / inventory).resolve())}
+    for warning in site.warnings:
+        print(f"acceptance: warning: {warning}", file=sys.stderr)
     print(json.dumps(data, indent=1))
     return 0

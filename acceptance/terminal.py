@@ -37,6 +37,8 @@ class Progress:
         lab = ", LAB" if site.contract.site.environment == "lab" else ""
         self._line(f"site {site.contract.site.name} ({site.path}{lab}): {len(site.hosts)} hosts, {len(checks)} checks, "
                    f"{len(items)} items, {len(collectors)} collectors; run folder {folder}")
+        for warning in site.warnings:
+            self._line(f"warning: {warning}")
 
     def note(self, text: str) -> None:
         """Something that the user should know before it goes on."""

@@ -37,6 +37,7 @@ from lab.errors import LabError
 
 ROOT = Path(__file__).parents[1]
 MARKS = "phase3 and not intrusive"
+TEAMS = ("nlp-team", "cv-team", "ml-team")
 FIRST = IPv4Address("10.128.0.1")
 LIMIT_S, LIMIT_MIB, AT = 60, 1024, 1000
 
@@ -63,7 +64,8 @@ def write_site(folder: Path, plane: ControlPlane, count: int) -> Site:
         "extends": os.path.relpath(ROOT / "site.yaml", folder), "inventory": "hosts.yml",
         "site": {"name": f"scale-{count}", "client": "a bench", "environment": "lab"},
         "hosts": {group: len(found) for group, found in groups.items()}, "ssh": {"private_key": str(folder / "key")},
-        "kubernetes": {"kubeconfig": str(plane.kubeconfig(SUITE)), "api_port": plane.port, "max_metrics_age_s": 86400},
+        "kubernetes": {"kubeconfig": str(plane.kubeconfig(SUITE)), "api_port": plane.port, "max_metrics_age_s": 86400,
+                       "tenants": {"teams": {team: {"gpus": 1} for team in TEAMS}}},  # which two nodes can hold
         "not_measurable": host_only()}
     (folder / "site.yaml").write_text(yaml.safe_dump(changes))
     return load_site(folder / "site.yaml")

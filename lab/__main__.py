@@ -10,13 +10,19 @@ from lab.errors import LabError
 from lab.hosts import Lab
 
 USAGE = "python -m lab up | down | status | shell HOST | run CMD... | fault list|inject|clear"
+HELP = ("--help", "-h", "help")
 
 
 def main(arguments: list[str]) -> int:
     """Carry out one command; the exit code."""
     command, rest = (arguments or [""])[0], arguments[1:]
+    if command in HELP:
+        print(f"usage: {USAGE}")
+        return 0
     if command not in ("up", "down", "status", "shell", "run", "fault"):
         raise LabError(f"expected {USAGE}, found {command or 'nothing'!r}")
+    if rest and command in ("up", "down", "status"):
+        raise LabError(f"{command}: takes no arguments, found {rest[0]!r}; expected {USAGE}")
     if os.geteuid() != 0:
         raise LabError("the lab makes network namespaces and needs root; run it with sudo")
     if command == "fault":

@@ -64,6 +64,11 @@ def test_unmeasured(findings):
 def test_raises(cluster):
     cluster["no-such-host"]
 """,
+    "hostile": """
+@mini("hostile", hosts=None)
+def test_hostile(findings):
+    findings.equal("name", measured="evil\\x1b[2J<script>alert(1)</script>'; true #\\u202e", required="node")
+""",
     "nothing": """
 @mini("nothing", hosts=None)
 def test_nothing(node):
@@ -175,6 +180,8 @@ class Mini:
         contract = yaml.safe_load((ROOT / "site.yaml").read_text())
         contract |= {"inventory": str(self.path / "hosts.yml"), "hosts": {"gpu_nodes": 2, "k8s_control": 1}}
         contract["ssh"]["private_key"] = str(self.path / "key")
+        for team in contract["kubernetes"]["tenants"]["teams"].values():
+            team["gpus"] = 2
         change(contract)
         path = self.path / name
         path.write_text(yaml.safe_dump(contract))

@@ -110,6 +110,28 @@ def _gpu_hosts(inventory: dict[str, Any]) -> dict[str, Any]:
     return hosts
 
 
+def _control_hosts(inventory: dict[str, Any]) -> dict[str, Any]:
+    hosts: dict[str, Any] = inventory["all"]["children"]["k8s_control"]["hosts"]
+    return hosts
+
+
+def _rename(inventory: dict[str, Any], name: str) -> None:
+    _gpu_hosts(inventory)[name] = _gpu_hosts(inventory).pop("gpu-node-08")
+
+
+@pytest.mark.parametrize("again", [{}, {"ansible_host": "10.100.0.50"}, None])
+def test_a_host_may_be_in_two_groups_with_one_address(tmp_path: Path, again: Any) -> None:
+    site = load_site(write_site(tmp_path, lambda c: c["hosts"].update(etcd=1),
+                                lambda i: i["all"]["children"].update(etcd={"hosts": {"k8s-cp-01": again}})))
+    host = site.host("k8s-cp-01")
+    assert (host.address, sorted(host.groups)) == ("10.100.0.50", ["etcd", "k8s_control"])
+
+
+def test_a_host_name_may_have_a_domain(tmp_path: Path) -> None:
+    name = "n8.rack-1.cluster.internal"
+    assert load_site(write_site(tmp_path, inventory=lambda i: _rename(i, name))).host(name).address == "10.100.0.108"
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -120,6 +142,13 @@ def _gpu_hosts(inventory: dict[str, Any]) -> dict[str, Any]:
          "host extra is in no group"),
         (lambda i: i.update(all=[]), "expected an Ansible inventory"),
         (lambda i: i["all"]["children"].update(gpu_nodes=["a"]), "group gpu_nodes: expected a mapping"),
+        (lambda i: _control_hosts(i).update({"gpu-node-08": {"ansible_host": "10.100.0.50"}}),
+         "host gpu-node-08 has two addresses: 10.100.0.108 in group gpu_nodes and 10.100.0.50 in group k8s_control"),
+        (lambda i: i["all"].update(hosts={"gpu-node-08": {"ansible_host": "10.100.0.9"}}),
+         "host gpu-node-08 has two addresses: 10.100.0.9 in group all and 10.100.0.108 in group gpu_nodes"),
+        *((lambda i, name=name: _rename(i, name), f"host {name!r} in group gpu_nodes: no valid host name")
+          for name in ("GPU_Node 08", "gpu_node_08", "GPU-NODE-08", "gpu-node-[08:09]", "-gpu", "gpu-", "a..b", "gpu.",
+                       "gpu-node-08\n", "a" * 64, ".".join(["a" * 63] * 4))),
     ],
 )
 def test_an_inventory_that_disagrees_with_the_contract_is_refused(

@@ -250,27 +250,43 @@ def test_a_nodes_answer_of_another_shape_does_not_break_the_report(tmp_path_fact
     assert gpu_rows(Evidence(())) == []
 
 
-def test_hostile_names_from_the_inventory_to_the_terminal(tmp_path: Path) -> None:
-    """A whole run on an inventory whose host has markup and terminal commands in its name."""
-    name = "evil\x1b[2J<script>alert(1)</script>'; true #\u202e"
+EVIL = "evil\x1b[2J<script>alert(1)</script>'; true #\u202e"
 
-    def rename(inventory: dict[str, Any]) -> None:
-        hosts = inventory["all"]["children"]["gpu_nodes"]["hosts"]
-        hosts[name] = hosts.pop("gpu-node-02")
 
-    mini = Mini(tmp_path / "site", inventory=rename, facts=lambda data: data.pop("memory"))
+def test_a_hostile_name_in_the_inventory_is_refused_in_one_calm_line(tmp_path: Path) -> None:
+    mini = Mini(tmp_path / "site")
+    hosts = mini.path / "hosts.yml"
+    hosts.write_text(hosts.read_text().replace("gpu-node-02:", f"{json.dumps(EVIL)}:"))
     result = mini.judge("-m", "phase2", "-v")
-    assert result.exit_code == 1
-    assert ("memory", name) in result.reds
+    assert result.exit_code == 4
+    assert "no valid host name" in result.err
     for stream in (result.out, result.err):
         assert all(calm(line) for line in stream.split("\n"))
-    assert show(name) in result.out
-    report = load_run(result.path)
+
+
+def test_hostile_names_in_a_run_folder_stay_calm_in_every_report(tmp_path: Path) -> None:
+    """A run whose folder was given a host with markup and terminal commands in its name."""
+    path = Mini(tmp_path / "site", facts=lambda data: data.pop("memory")).judge("-m", "phase2").path
+    for name in ("run.json", "findings.jsonl", "evidence.jsonl"):
+        text = (path / name).read_text()
+        assert "gpu-node-02" in text, name
+        (path / name).write_text(text.replace("gpu-node-02", json.dumps(EVIL)[1:-1]))
+    report = load_run(path)
     page(report)
-    assert {case.get("name") for case in junit(report).iter("testcase")} == {"gpu-node-01", show(name)}
+    assert {case.get("name") for case in junit(report).iter("testcase")} == {"gpu-node-01", show(EVIL)}
     ctrf(report)
+    assert all(calm(show(line)) for line in verdict_lines(report))
+
+
+def test_a_hostile_answer_stays_calm_on_the_terminal_and_in_the_log(tmp_path: Path) -> None:
+    result = Mini(tmp_path / "site", ["hostile"]).judge("-m", "phase2", "-v")
+    assert result.exit_code == 1
+    for stream in (result.out, result.err):
+        assert all(calm(line) for line in stream.split("\n"))
     rows = log_rows(result.path)
-    assert any(show(name) in "".join(Page(cell).text) for row in rows for cell in row["resultsTableRow"])
+    logged = ["".join(Page(str(part)).text) for row in rows for part in (row["log"], *row["resultsTableRow"])]
+    assert any("<script>alert(1)</script>" in text for text in logged)
+    page(load_run(result.path))
 
 
 def test_what_is_run_again_is_quoted_for_the_shell() -> None:

@@ -141,9 +141,20 @@ def test_a_lab_that_is_not_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("words", "expected"), [
     ([], "expected python -m lab up | down"), (["upp"], "found 'upp'"), (["run"], "expected a command"),
-    (["shell"], "expected a host")])
+    (["shell"], "expected a host"), (["up", "now"], "up: takes no arguments, found 'now'"),
+    (["fault"], "fault: the following arguments are required: command; expected python -m lab fault list | inject"),
+    (["fault", "list", "foo"], "fault: unrecognized arguments: foo"),
+    (["fault", "inject"], "fault inject: the following arguments are required: name"),
+    (["fault", "clear", "x", "--in", "y"], "unrecognized arguments: --in y")])
 def test_a_lab_command_that_is_none(words: list[str], expected: str, tmp_path: Path) -> None:
     one_line(call(ROOT, "lab", *words, LAB_HOME=str(tmp_path)), "lab: ", expected)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["fault", "--help"]])
+def test_the_lab_helps(words: list[str], tmp_path: Path) -> None:
+    done = call(ROOT, "lab", *words, LAB_HOME=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: python -m lab ")
 
 
 def test_a_contract_of_the_lab_that_cannot_be_read_is_one_line_too(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -13,6 +14,9 @@ import yaml
 from acceptance.errors import InventoryError
 from acceptance.site.contract import Contract
 from acceptance.site.unique import load_yaml
+
+# Small letters, as Kubernetes wants its nodes' names
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,15 @@ def read_inventory(path: Path) -> tuple[Host, ...]:
         raise InventoryError(f"{path}: inventory is not YAML: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(data, dict) or not isinstance(data.get("all"), dict):
         raise InventoryError(f"{path}: expected an Ansible inventory with the key `all`")
-    found: dict[str, tuple[str, list[str]]] = {}
+    stated: dict[str, dict[str, str]] = {}  # host → group → address there, "" where the group states none
     for group, name, variables in _walk("all", data["all"], path):
-        address = str((variables or {}).get("ansible_host", "")) or found.get(name, ("",))[0]
-        groups = found.get(name, ("", []))[1]
-        found[name] = (address, [*groups, *([group] if group != "all" and group not in groups else [])])
-    return tuple(_host(path, name, address, groups) for name, (address, groups) in found.items())
+        of_host = stated.setdefault(name, {})
+        of_host[group] = _address(variables) or of_host.get(group, "")
+    return tuple(_host(path, name, groups) for name, groups in stated.items())
+
+
+def _address(variables: Any) -> str:
+    return str(variables.get("ansible_host") or "") if isinstance(variables, dict) else ""
 
 
 def _walk(group: str, node: Any, path: Path) -> Iterator[tuple[str, str, Any]]:
@@ -67,11 +74,27 @@ def _walk(group: str, node: Any, path: Path) -> Iterator[tuple[str, str, Any]]:
         yield from _walk(str(child), content or {}, path)
 
 
-def _host(path: Path, name: str, address: str, groups: list[str]) -> Host:
+def _host(path: Path, name: str, groups: dict[str, str]) -> Host:
+    if not _HOST_NAME.fullmatch(name):
+        raise InventoryError(
+            f"{path}: host {name!r} in group {next(iter(groups))}: no valid host name; expected small letters, digits "
+            "and hyphens, in parts joined by dots, one name a host"
+        )
+    addresses: dict[str, str] = {}  # address → the first group that states it
+    for group, stated in groups.items():
+        if stated:
+            addresses.setdefault(stated, group)
+    if len(addresses) > 1:
+        (first, one), (second, other) = list(addresses.items())[:2]
+        raise InventoryError(
+            f"{path}: host {name} has two addresses: {first} in group {one} and {second} in group {other}; expected "
+            "one address a host: mend the wrong one, or give one of the hosts another name"
+        )
+    address = next(iter(addresses), "")
     try:
         IPv4Address(address)
     except ValueError:
         raise InventoryError(
             f"{path}: host {name}: ansible_host must be an IPv4 address, found {address or 'nothing'!r}"
         ) from None
-    return Host(name, address, tuple(groups))
+    return Host(name, address, tuple(group for group in groups if group != "all"))

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from acceptance.errors import ContractError
+from acceptance.site.agreement import agree, warnings
 from acceptance.site.contract import Contract
 from acceptance.site.inventory import Host, load_inventory
 from acceptance.site.unique import load_yaml
@@ -39,6 +40,11 @@ class Site:
         return next(host for host in self.hosts if host.name == name)
 
     @property
+    def warnings(self) -> list[str]:
+        """What can be used and should not be left so; a line each."""
+        return warnings(self.path, self.contract)
+
+    @property
     def digest(self) -> str:
         """SHA-256 over the contract and the inventory, as hex: a later change shows."""
         text = self.contract.model_dump_json() + json.dumps([[h.name, h.address, *h.groups] for h in self.hosts])
@@ -61,7 +67,9 @@ def load_site(path: Path) -> Site:
     inventory = Path(os.path.expanduser(contract.inventory))
     if not inventory.is_absolute():
         inventory = path.parent / inventory
-    return Site(path, contract, load_inventory(inventory, contract, path))
+    site = Site(path, contract, load_inventory(inventory, contract, path))
+    agree(path, contract, site.hosts)
+    return site
 
 
 def load_contract(path: Path) -> Contract:

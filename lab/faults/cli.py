@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+from typing import NoReturn
 
 from lab.errors import LabError
 from lab.faults import FAULTS, active
@@ -11,9 +12,15 @@ from lab.faults.base import Fault
 from lab.hosts import Lab
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise LabError(f"{self.prog.removeprefix('python -m lab ')}: {message}; expected python -m lab fault list | "
+                       "inject NAME [--on HOST] | clear [NAME] [--on HOST]")
+
+
 def main(arguments: list[str]) -> int:
     """Carry out one fault command; returns the exit code. Raises LabError with one line for a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m lab fault", description=__doc__)
+    parser = _Parser(prog="python -m lab fault", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every fault, what it breaks, and the checks that must turn red")
     inject = commands.add_parser("inject", help="break something")
