@@ -205,6 +205,17 @@ def test_a_live_run_records_its_evidence_and_is_judged_again_alike(tmp_path: Pat
     assert (again.path / "findings.jsonl").read_bytes() == (live.path / "findings.jsonl").read_bytes()
 
 
+def test_the_latest_run_can_be_judged_again_by_that_name(healthy: Mini, healthy_run: Result) -> None:
+    latest = healthy.path / "reports" / "latest"
+    latest.unlink()
+    latest.symlink_to(healthy_run.path.name)
+    again = healthy.run("-m", "phase2", "--evidence", "reports/latest")
+    assert (again.exit_code, decision(again)) == (0, ACCEPTED)
+    assert latest.resolve() == again.path
+    assert (again.path / "evidence.jsonl").read_bytes() == (healthy_run.path / "evidence.jsonl").read_bytes()
+    assert load_run(again.path).header["evidence_source"] == str(healthy_run.path / "evidence.jsonl")
+
+
 def test_a_killed_run_keeps_what_it_had_and_accepts_nothing(tmp_path: Path) -> None:
     result = Mini(tmp_path / "site", ["echo", "dies"]).run("-m", "phase1")
     assert result.exit_code == -9

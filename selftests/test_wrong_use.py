@@ -110,10 +110,18 @@ def test_evidence_that_is_none(mini: Mini, tmp_path: Path) -> None:
 def test_evidence_that_was_damaged_is_named_by_its_line(mini: Mini) -> None:
     path = mini.recorded / "evidence.jsonl"
     path.write_text(path.read_text().replace("\n{", "\n!", 1))
+    refused(mini, "--evidence", str(mini.recorded), expected=(f"{path}: line 2 is damaged", "cannot be judged"))
     done = call(mini.path, "pytest", "-m", "phase2", "--evidence", str(mini.recorded))
-    one_line(done, f"{path}: line 2 is damaged", "cannot be judged")
-    assert "refused" in done.stdout
+    assert "refused" not in done.stdout
     assert "accepted" not in done.stdout
+
+
+def test_evidence_that_is_no_text_is_refused_whole(mini: Mini) -> None:
+    (mini.recorded / "evidence.jsonl").write_bytes(b"\xff\xfe\x00binary\n")
+    refused(mini, "--evidence", str(mini.recorded), expected=("evidence.jsonl: line 1 is damaged",))
+    (mini.recorded / "evidence.jsonl").unlink()
+    (mini.recorded / "evidence.jsonl").symlink_to("evidence.jsonl")
+    refused(mini, "--evidence", str(mini.recorded), expected=("no evidence.jsonl there; expected a run folder",))
 
 
 @pytest.mark.parametrize("form", ["separate", "joined"])
