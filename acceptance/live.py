@@ -19,6 +19,7 @@ from acceptance.facts.kubernetes import KubeFacts
 from acceptance.findings import Verdict
 from acceptance.judge import Judgement, build_cluster, judge
 from acceptance.model import RunReport, load_run
+from acceptance.origin import UNKNOWN, origin
 from acceptance.run import PlannedItem, RunFolder, new_id
 from acceptance.site.load import Site
 from acceptance.transport.local import LocalShell
@@ -66,15 +67,19 @@ class LiveRun:
         source = _source(config.option.evidence) if config.option.evidence else None
         raw = read_records(source) if source else b""
         evidence = parse_evidence(source, raw) if source else Evidence(())
+        recorded = origin(source, evidence, site, config.option.evidence) if source else None
         run_id, api = new_id(site), Api()
         with contextlib.ExitStack() as opened:
             if source is None:
                 check_key_file(Path(os.path.expanduser(site.contract.ssh.private_key)))
                 api = open_api(site, items, run_id, progress.note, opened)
             selection = {"markers": config.option.markexpr, "keyword": config.option.keyword,
-                         "read_only": bool(config.option.read_only), "arguments": [str(a) for a in config.args]}
+                         "read_only": bool(config.option.read_only), "evidence": config.option.evidence,
+                         "arguments": [str(a) for a in config.args]}
             folder = RunFolder.create(Path(config.option.report_dir).absolute(), site, run_id, planned, selection,
-                                      str(source) if source else None, left_out)
+                                      str(source) if source else None, recorded, left_out)
+            if recorded and not recorded["known"]:
+                progress.note(f"--evidence {config.option.evidence}: {UNKNOWN}; the report says so")
             if source:
                 folder.evidence.write_bytes(raw)  # what was read: a run still going on would have more by now
             return cls(site, folder, source, api, evidence, _open=opened.pop_all())

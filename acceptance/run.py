@@ -46,8 +46,12 @@ class RunFolder:
 
     @classmethod
     def create(cls, reports: Path, site: Site, run_id: str, planned: Sequence[PlannedItem], selection: dict[str, Any],
-               evidence_source: str | None, left_out: Sequence[PlannedItem] = ()) -> RunFolder:
-        """Make the folder and write run.json. `left_out`: tests that are in no catalogue and were not selected."""
+               evidence_source: str | None, recorded: dict[str, Any] | None = None,
+               left_out: Sequence[PlannedItem] = ()) -> RunFolder:
+        """Make the folder and write run.json. `left_out`: tests that are in no catalogue and were not selected.
+
+        `recorded` says where and when evidence was recorded that is judged again.
+        """
         now, path = datetime.now(UTC), reports / run_id
         try:
             path.mkdir(parents=True)
@@ -68,6 +72,7 @@ class RunFolder:
             "checks": {id: asdict(check) for id, check in checks.items() if check.phase in phases},
             "unproven": {str(p): unproven(checks, p) for p in phases},
             "not_measurable": dict(site.contract.not_measurable), "evidence_source": evidence_source,
+            "recorded": recorded,
         })
         folder._write_header()
         latest, new = reports / "latest", reports / f".latest-{run_id}"
