@@ -25,6 +25,7 @@ from acceptance.site.load import Site
 from acceptance.transport.local import LocalShell
 from acceptance.transport.recorded import Answers, LiveAnswers, RecordedAnswers
 from acceptance.transport.ssh import SshShell, check_key_file
+from acceptance.version import other
 
 if TYPE_CHECKING:
     import pytest
@@ -78,8 +79,7 @@ class LiveRun:
                          "arguments": [str(a) for a in config.args]}
             folder = RunFolder.create(Path(config.option.report_dir).absolute(), site, run_id, planned, selection,
                                       str(source) if source else None, recorded, left_out)
-            if recorded and not recorded["known"]:
-                progress.note(f"--evidence {config.option.evidence}: {UNKNOWN}; the report says so")
+            _say_origin(recorded, folder, progress)
             if source:
                 folder.evidence.write_bytes(raw)  # what was read: a run still going on would have more by now
             return cls(site, folder, source, api, evidence, _open=opened.pop_all())
@@ -132,6 +132,15 @@ class LiveRun:
 
         write_reports(self.folder.path)
         return code
+
+
+def _say_origin(recorded: dict[str, Any] | None, folder: RunFolder, progress: Progress) -> None:
+    """On the terminal, what the report says too: recorded nobody knows where, or by another version of the suite."""
+    if recorded is None:
+        return
+    text = other(recorded, folder.header["suite"]) if recorded["known"] else f"{UNKNOWN}; the report says so"
+    if text:
+        progress.note(f"--evidence {folder.header['selection']['evidence']}: {text}")
 
 
 def _source(option: str) -> Path:

@@ -20,6 +20,7 @@ from acceptance.guide import unproven
 from acceptance.judge import Judgement
 from acceptance.selection import missing_from_gate
 from acceptance.site.load import Site
+from acceptance.version import suite
 
 
 class PlannedItem(Protocol):
@@ -65,6 +66,7 @@ class RunFolder:
             "contract_digest": site.digest, "contract": site.contract.model_dump(mode="json", by_alias=True),
             "hosts": [asdict(host) for host in site.hosts], "selection": selection,
             "started": now.isoformat(timespec="seconds"), "finished": None, "version": __version__,
+            "suite": suite(),
             "environment": {"python": platform.python_version(), "operator": platform.node(), "argv": sys.argv[1:]},
             "planned": [{"check": i.check.id, "subject": i.subject, "item": i.nodeid} for i in planned],
             "gates": {str(p): {"missing": missing_from_gate(p, items, site) + [

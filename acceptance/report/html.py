@@ -18,6 +18,7 @@ from acceptance.report.notes import NOTES, PHASES
 from acceptance.report.performance import performance
 from acceptance.report.problems import defects, exhibits, problems
 from acceptance.report.tables import Grid, bandwidth_grids, criteria, gpu_rows, heat_map
+from acceptance.version import other, spoken
 
 __all__ = ["gpu_rows", "render_html"]
 
@@ -42,6 +43,7 @@ def render_html(report: RunReport) -> str:
         grids=[heat_map(report.items, list(order), wording.symbol), *_grids(report)], hosts=hosts, gpus=gpus,
         performance=performance(header, evidence),
         again=partial(_again, header), ran=wording.ran(header["selection"]),
+        suite=spoken(header.get("suite") or {"version": header.get("version")}), other=_other(header),
         digests=_digests(report.folder), evidence=evidence,
         cited=tables.cited(evidence, exhibits(found)))
 
@@ -109,6 +111,11 @@ def measured(report: RunReport) -> str:
         where = f"in run {found.get('run_id')} at site {found.get('site')}"
     return (f"Measured {first} to {last} UTC {where}; judged {header['started'][:16].replace('T', ' ')} UTC from "
             f"{header['evidence_source']}")
+
+
+def _other(header: Mapping[str, Any]) -> str:
+    found = header.get("recorded")
+    return other(found, header.get("suite") or {}) if isinstance(found, dict) else ""
 
 
 def _grids(report: RunReport) -> list[Grid]:
