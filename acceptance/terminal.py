@@ -12,6 +12,7 @@ from acceptance.checks import COLLECTORS, Check
 from acceptance.findings import Verdict, show
 
 if TYPE_CHECKING:
+    from acceptance.findings import Finding
     from acceptance.judge import Judgement
     from acceptance.model import RunReport
     from acceptance.site.contract import Contract
@@ -79,9 +80,21 @@ def failure_text(judgement: Judgement, check: Check, item: str, config: Any) -> 
     if len(wrong) > SHOWN:
         lines.append(f"  and {len(wrong) - SHOWN} more in the report")
     ids = sorted({id for finding in wrong for id in finding.evidence})
-    lines += [f"  evidence  {', '.join(ids) or 'none'}", f"  remedy    {check.remedy}",
+    lines += [f"  evidence  {', '.join(ids) or 'none'}", *_what_to_do(wrong, check),
               f"  again     {rerun_command(item, config)}"]
     return "\n".join(lines)
+
+
+def _what_to_do(wrong: Sequence[Finding], check: Check) -> list[str]:
+    """The remedy, which is for what was measured: where nothing could be, what is in the way comes first."""
+    if any(finding.verdict is not Verdict.BLOCKED for finding in wrong) or not wrong:
+        return [f"  remedy    {check.remedy}"]
+    from acceptance.report.problems import cause
+
+    causes = list(dict.fromkeys(show(cause(finding)) for finding in wrong))
+    more = f" (and {len(causes) - 1} more)" if len(causes) > 1 else ""
+    return [f"  first     remove what is in the way of judging: {causes[0]}{more}",
+            f"  remedy    if it fails once it can be measured: {check.remedy}"]
 
 
 def verdict_lines(report: RunReport) -> list[str]:

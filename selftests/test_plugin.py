@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from acceptance.checks import Check
 from acceptance.evidence import read_evidence
+from acceptance.findings import Finding, Verdict
+from acceptance.judge import Judgement
 from acceptance.model import ACCEPTED, CONDITIONS, PARTIAL, REFUSED, load_run
+from acceptance.terminal import failure_text
 from selftests.mini import Mini, Result, pytest_run
+from selftests.run_folders import CHECK
 from selftests.synthetic import ROOT, SITE, sections
 from selftests.synthetic_network import network_sections
+from selftests.test_report import NoConfig
 
 
 def decision(result: Result, phase: int = 2) -> str:
@@ -118,6 +125,28 @@ def test_a_failure_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
     assert "evidence e0001" in text
     assert "again pytest 'tests_mini/test_mini.py::test_gpus[gpu-node-02]'" in text
     assert "Traceback" not in result.out
+
+
+def test_what_is_blocked_says_first_what_is_in_the_way(tmp_path: Path) -> None:
+    result = Mini(tmp_path / "site", facts=lambda data: data.pop("memory")).judge("-m", "phase2", "-k", "test_memory")
+    assert {one["verdict"] for one in result.items.values()} == {"BLOCKED"}
+    reason = result.items["memory", "gpu-node-01"]["findings"][0]["reason"].removeprefix("gpu-node-01: ")
+    assert reason
+    text = " ".join(result.out.split())
+    assert f"first remove what is in the way of judging: {reason} remedy if it fails once it can be measured: " in text
+    report = (result.path / "report.html").read_text(encoding="utf-8")
+    assert "What to do: remove what is in the way of judging; if it fails once it can be measured: remedy of" in report
+
+
+def test_what_failed_beside_something_blocked_keeps_its_remedy() -> None:
+    found = [Finding("a", "x", None, None, "", "", v, f"because of {v.value}") for v in (Verdict.BLOCKED, Verdict.FAIL)]
+    text = failure_text(Judgement("gpu-inventory", "t", "a", Verdict.FAIL, tuple(found)), Check(**CHECK), "t", NoConfig)
+    assert "  remedy    look\n" in text
+    assert "in the way" not in text
+    both = [replace(found[0], reason=f"because {n}") for n in (1, 2, 2)]
+    text = failure_text(Judgement("gpu-inventory", "t", "a", Verdict.BLOCKED, tuple(both)), Check(**CHECK), "t",
+                        NoConfig)
+    assert "  first     remove what is in the way of judging: because 1 (and 1 more)\n" in text
 
 
 def test_a_target_that_is_missed_is_a_condition_not_a_refusal(tmp_path: Path) -> None:
