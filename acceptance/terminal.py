@@ -99,12 +99,16 @@ def _what_to_do(wrong: Sequence[Finding], check: Check) -> list[str]:
 
 def verdict_lines(report: RunReport) -> list[str]:
     """The decision of each gate, what keeps it from being accepted, and where the report is."""
+    from acceptance.model import REFUSED
+
     lines = [""]
     for gate in report.gates:
         counts = ", ".join(f"{count} {verdict}" for verdict, count in gate.counts.items() if count)
         lines.append(f"phase {gate.phase}: {gate.decision}: {counts}")
         if gate.missing:
-            lines.append(f"  partial: {len(gate.missing)} items of this gate were not selected, so it is not judged")
+            so = ("what was judged is enough to refuse it" if gate.decision == REFUSED
+                  else "so the gate is neither accepted nor refused")
+            lines.append(f"  {len(gate.missing)} items of this gate were not selected; {so}")
         clauses = report.header.get("unproven", {}).get(str(gate.phase), [])
         if clauses:
             lines.append(f"  no check judges yet: {'; '.join(clauses)}")

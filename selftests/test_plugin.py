@@ -185,7 +185,15 @@ def test_a_part_of_a_gate_can_pass_but_is_no_gate(healthy: Mini, selection: list
     assert result.exit_code == 0
     assert decision(result) == PARTIAL
     assert not any(gate.accepted for gate in load_run(result.path).gates)
-    assert "were not selected" in result.out
+    assert "items of this gate were not selected; so the gate is neither accepted nor refused" in result.out
+
+
+def test_a_part_of_a_gate_that_fails_refuses_it_without_contradiction(tmp_path: Path) -> None:
+    result = Mini(tmp_path / "site", facts=lambda data: data.pop("memory")).judge("-m", "phase2", "-k", "test_memory")
+    assert decision(result) == REFUSED
+    assert "phase 2: refused: 2 BLOCKED\n  2 items of this gate were not selected; what was judged is enough to " \
+           "refuse it\n" in result.out
+    assert "not judged" not in result.out
 
 
 def test_stopping_at_the_first_failure_leaves_the_rest_not_run(tmp_path: Path) -> None:
