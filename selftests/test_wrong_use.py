@@ -173,7 +173,10 @@ def test_a_contract_of_the_lab_that_cannot_be_read_is_one_line_too(tmp_path: Pat
     (["report", "/no/run"], "/no/run: not a run folder: run.json: No such file or directory; expected reports/RUN"),
     (["--site", "/no/site.yaml", "contract"], "no contract at /no/site.yaml"),
     (["schema", "--write", "/no/folder/schema.json"], "/no/folder/schema.json: No such file or directory"),
-    (["lsit"], "invalid choice: 'lsit'"), ([], "required: COMMAND"), (["list", "--no"], "unrecognized arguments: --no"),
+    (["plan", "--site", "/no/site.yaml"], "no contract at /no/site.yaml"),
+    (["lsit"], "invalid choice: 'lsit'; did you mean list?"), (["lst"], "did you mean list?"),
+    (["zzz"], "invalid choice: 'zzz' (choose from"), (["explain", "lst"], "no check is called lst"),
+    ([], "required: COMMAND"), (["list", "--no"], "unrecognized arguments: --no"),
 ])
 def test_the_command_refuses_in_one_line(words: list[str], expected: str) -> None:
     one_line(call(ROOT, "acceptance", *words), "acceptance", expected)
