@@ -171,11 +171,18 @@ def test_read_only_with_nothing_else_selected_is_exit_code_5_and_refused(healthy
     assert not any(gate.accepted for gate in load_run(result.path).gates)
 
 
-@pytest.mark.parametrize("selection", [["-m", "phase4"], ["-m", "phase2", "-k", "nosuch"], ["-m", "phase2 and mlops"]])
-def test_selecting_nothing_is_exit_code_5_and_no_gate_is_accepted(healthy: Mini, selection: list[str]) -> None:
+@pytest.mark.parametrize(("selection", "told"), [
+    (["-m", "phase4"], "by -m 'phase4'; there is no check of phase4 yet, only of phase2"),
+    (["-m", "phase2", "-k", "nosuch"], "by -m 'phase2' and -k 'nosuch'; see `acceptance list`"),
+    (["-k", "gpu-node-2"], "by -k 'gpu-node-2'; did you mean gpu-node-02?"),
+    (["-k", "gpu-node-01 and nosuch"], "by -k 'gpu-node-01 and nosuch'; see `acceptance list`"),
+    (["-m", "phase2 and mlops"], "by -m 'phase2 and mlops'; see `acceptance list`")])
+def test_selecting_nothing_is_exit_code_5_and_no_gate_is_accepted(healthy: Mini, selection: list[str],
+                                                                  told: str) -> None:
     result = healthy.judge(*selection)
     assert result.exit_code == 5
     assert result.folder is None
+    assert f"nothing is selected {told}\n" in result.out
     assert "accepted" not in result.out
 
 
