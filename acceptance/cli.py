@@ -9,6 +9,7 @@ import argparse
 import difflib
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,18 +39,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
+    commands: tuple[str, ...] = ()
+
     def error(self, message: str) -> None:  # type: ignore[override]
+        wrong = re.search(r"invalid choice: '([^']*)'", message)
+        near = difflib.get_close_matches(wrong[1], self.commands, n=1) if wrong else []
+        if wrong and near:
+            message = f"{wrong[0]}; did you mean {near[0]}?"
         self.exit(4, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="acceptance", description=__doc__.split("\n\n")[-1] if __doc__ else "")
-    parser.add_argument("--site", metavar="FILE", help="the contract; default: ACCEPTANCE_SITE, else site.yaml here")
+    site = "the contract; default: ACCEPTANCE_SITE, else site.yaml here"
+    parser.add_argument("--site", metavar="FILE", help=site)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, text: str, action: object) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(action=action)
+        if action in (_plan, _contract):  # may stand before the command or after it
+            sub.add_argument("--site", metavar="FILE", help=site, default=argparse.SUPPRESS)
         return sub
 
     command("list", "every check; with --coverage, the guide's clauses and what proves them", _list).add_argument(
@@ -61,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     command("schema", "the contract's JSON Schema", _schema).add_argument(
         "--write", type=Path, metavar="FILE", help="to a file instead of the terminal")
     command("contract", "the contract as read, with everything it extends, as JSON", _contract)
+    parser.commands = tuple(commands.choices)
     return parser
 
 

@@ -97,10 +97,19 @@ class Recorder:
 
 def read_evidence(path: Path) -> Evidence:
     """Read a file of records. A torn last line is left out; damage anywhere else raises WrongUse."""
+    return parse_evidence(path, read_records(path))
+
+
+def read_records(path: Path) -> bytes:
+    """The bytes of a file of records. Raises WrongUse."""
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise WrongUse(f"{path}: cannot be read: {error.strerror}; expected the evidence.jsonl of a run") from None
+
+
+def parse_evidence(path: Path, raw: bytes) -> Evidence:
+    """What the bytes of a file of records say; see `read_evidence`."""
     *lines, rest = raw.split(b"\n")
     records = []
     for number, line in enumerate(lines, start=1):

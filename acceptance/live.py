@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 from acceptance.cluster_api import Api, open_api
 from acceptance.collect import run_collectors
 from acceptance.errors import WrongUse
-from acceptance.evidence import Evidence, Recorder, read_evidence
+from acceptance.evidence import Evidence, Recorder, parse_evidence, read_records
 from acceptance.facts import Cluster
 from acceptance.facts.kubernetes import KubeFacts
 from acceptance.findings import Verdict
 from acceptance.judge import Judgement, build_cluster, judge
 from acceptance.model import RunReport, load_run
+from acceptance.origin import UNKNOWN, origin
 from acceptance.run import PlannedItem, RunFolder, new_id
 from acceptance.site.load import Site
 from acceptance.transport.local import LocalShell
 from acceptance.transport.recorded import Answers, LiveAnswers, RecordedAnswers
 from acceptance.transport.ssh import SshShell, check_key_file
+from acceptance.version import other
 
 if TYPE_CHECKING:
     import pytest
@@ -63,27 +65,28 @@ class LiveRun:
         from acceptance.collectors import register
 
         register()
-        source = Path(config.option.evidence) if config.option.evidence else None
-        if source and source.is_dir():
-            source = source / "evidence.jsonl"
-        if source and not source.is_file():
-            raise WrongUse(f"--evidence {config.option.evidence}: no evidence.jsonl there; expected a run folder")
+        source = _source(config.option.evidence) if config.option.evidence else None
+        raw = read_records(source) if source else b""
+        evidence = parse_evidence(source, raw) if source else Evidence(())
+        recorded = origin(source, evidence, site, config.option.evidence) if source else None
         run_id, api = new_id(site), Api()
         with contextlib.ExitStack() as opened:
             if source is None:
                 check_key_file(Path(os.path.expanduser(site.contract.ssh.private_key)))
                 api = open_api(site, items, run_id, progress.note, opened)
             selection = {"markers": config.option.markexpr, "keyword": config.option.keyword,
-                         "read_only": bool(config.option.read_only), "arguments": [str(a) for a in config.args]}
+                         "read_only": bool(config.option.read_only), "evidence": config.option.evidence,
+                         "arguments": [str(a) for a in config.args]}
             folder = RunFolder.create(Path(config.option.report_dir).absolute(), site, run_id, planned, selection,
-                                      str(source) if source else None, left_out)
-            return cls(site, folder, source, api, _open=opened.pop_all())
+                                      str(source) if source else None, recorded, left_out)
+            _say_origin(recorded, folder, progress)
+            if source:
+                folder.evidence.write_bytes(raw)  # what was read: a run still going on would have more by now
+            return cls(site, folder, source, api, evidence, _open=opened.pop_all())
 
     def collect(self, ids: Sequence[str], progress: Progress) -> None:
-        """Record evidence, or read what was recorded."""
+        """Record evidence, unless a recorded run is judged again."""
         if self.source:
-            self.evidence = read_evidence(self.source)
-            self.folder.evidence.write_bytes(self.source.read_bytes())
             self.answers = RecordedAnswers(self.evidence, SITE_COLLECTOR)
         else:
             contract, kube = self.site.contract, self.api.kube
@@ -129,6 +132,28 @@ class LiveRun:
 
         write_reports(self.folder.path)
         return code
+
+
+def _say_origin(recorded: dict[str, Any] | None, folder: RunFolder, progress: Progress) -> None:
+    """On the terminal, what the report says too: recorded nobody knows where, or by another version of the suite."""
+    if recorded is None:
+        return
+    text = other(recorded, folder.header["suite"]) if recorded["known"] else f"{UNKNOWN}; the report says so"
+    if text:
+        progress.note(f"--evidence {folder.header['selection']['evidence']}: {text}")
+
+
+def _source(option: str) -> Path:
+    """The evidence file that --evidence names, at its own place: `reports/latest` will soon point to the new run."""
+    source = Path(os.path.realpath(os.path.expanduser(option)))
+    try:
+        file = source / "evidence.jsonl" if source.is_dir() else source
+        found = file.is_file()
+    except OSError as error:
+        raise WrongUse(f"--evidence {option}: cannot be read: {error.strerror}; expected a run folder") from None
+    if not found:
+        raise WrongUse(f"--evidence {option}: no evidence.jsonl there; expected a run folder")
+    return Path(os.path.realpath(file))
 
 
 def rerun_command(item: str, config: Any) -> str:

@@ -110,7 +110,7 @@ class RunReport:
 
 def load_run(folder: Path) -> RunReport:
     """Read a run folder. Items that were planned and not judged are NOT RUN. Raises WrongUse with one line."""
-    header = _header(folder)
+    header = read_header(folder)
     try:
         judged = {(line["check"], line["subject"]): line for line in _lines(folder / "findings.jsonl")}
         items = tuple(
@@ -126,7 +126,8 @@ def load_run(folder: Path) -> RunReport:
     return RunReport(folder, header, items, gates)
 
 
-def _header(folder: Path) -> dict[str, Any]:
+def read_header(folder: Path) -> dict[str, Any]:
+    """run.json of a run folder. Raises WrongUse."""
     path = folder / "run.json"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

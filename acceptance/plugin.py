@@ -18,7 +18,14 @@ from acceptance.checks import COLLECTORS, Check
 from acceptance.errors import WrongUse
 from acceptance.findings import Verdict, show
 from acceptance.rootdir import misled, restart
-from acceptance.selection import MARKERS, check_expression, load_catalogue, markers_of, subjects_of
+from acceptance.selection import (
+    MARKERS,
+    check_expression,
+    load_catalogue,
+    markers_of,
+    nothing_selected,
+    subjects_of,
+)
 from acceptance.site.load import Site, find_site_file, load_site
 from acceptance.terminal import Progress, failure_text, verdict_lines
 
@@ -70,6 +77,7 @@ class State:
 
     site: Site | None = None
     problem: str = ""
+    nothing: str = ""  # said at the end, where nothing was selected
     planned: tuple[CheckItem | SiteTest, ...] = ()
     site_tests: list[SiteTest] = field(default_factory=list)  # all that were collected, selected or not
     live: Any = None
@@ -175,6 +183,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if state.problem or state.site is None:
         raise pytest.UsageError(state.problem or "no contract could be read")
     excluded = state.site.contract.not_measurable
+    if not items and (config.option.markexpr or config.option.keyword):
+        state.nothing = nothing_selected(config.option.markexpr, config.option.keyword, state.site)
     planned = _planned(items, state)
     state.planned = tuple(one for one in planned if one.check.id not in excluded)
     absent = {one.nodeid for one in planned if one.check.id in excluded
@@ -270,6 +280,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     state = config.stash.get(STATE, None)
+    if state is not None and state.nothing:
+        terminalreporter.write_line(show(state.nothing))
     if state is None or state.live is None or state.live.report is None:
         return
     for line in verdict_lines(state.live.report):

@@ -20,6 +20,7 @@ from acceptance.guide import unproven
 from acceptance.judge import Judgement
 from acceptance.selection import missing_from_gate
 from acceptance.site.load import Site
+from acceptance.version import suite
 
 
 class PlannedItem(Protocol):
@@ -46,8 +47,12 @@ class RunFolder:
 
     @classmethod
     def create(cls, reports: Path, site: Site, run_id: str, planned: Sequence[PlannedItem], selection: dict[str, Any],
-               evidence_source: str | None, left_out: Sequence[PlannedItem] = ()) -> RunFolder:
-        """Make the folder and write run.json. `left_out`: tests that are in no catalogue and were not selected."""
+               evidence_source: str | None, recorded: dict[str, Any] | None = None,
+               left_out: Sequence[PlannedItem] = ()) -> RunFolder:
+        """Make the folder and write run.json. `left_out`: tests that are in no catalogue and were not selected.
+
+        `recorded` says where and when evidence was recorded that is judged again.
+        """
         now, path = datetime.now(UTC), reports / run_id
         try:
             path.mkdir(parents=True)
@@ -61,6 +66,7 @@ class RunFolder:
             "contract_digest": site.digest, "contract": site.contract.model_dump(mode="json", by_alias=True),
             "hosts": [asdict(host) for host in site.hosts], "selection": selection,
             "started": now.isoformat(timespec="seconds"), "finished": None, "version": __version__,
+            "suite": suite(),
             "environment": {"python": platform.python_version(), "operator": platform.node(), "argv": sys.argv[1:]},
             "planned": [{"check": i.check.id, "subject": i.subject, "item": i.nodeid} for i in planned],
             "gates": {str(p): {"missing": missing_from_gate(p, items, site) + [
@@ -68,6 +74,7 @@ class RunFolder:
             "checks": {id: asdict(check) for id, check in checks.items() if check.phase in phases},
             "unproven": {str(p): unproven(checks, p) for p in phases},
             "not_measurable": dict(site.contract.not_measurable), "evidence_source": evidence_source,
+            "recorded": recorded,
         })
         folder._write_header()
         latest, new = reports / "latest", reports / f".latest-{run_id}"

@@ -62,6 +62,22 @@ def subjects_of(check: Check, site: Site) -> list[str]:
     return [host.name for host in site.group(check.hosts)] if check.hosts else ["cluster"]
 
 
+def nothing_selected(markers: str, keyword: str, site: Site) -> str:
+    """One line for a selection that left nothing: what was asked for, and the nearest host or what there is not yet."""
+    given = [f"{option} {text!r}" for option, text in (("-m", markers), ("-k", keyword)) if text]
+    hints = []
+    for word in re.findall(r"[^\s()]+", keyword):
+        names = [host.name for host in site.hosts]
+        near = difflib.get_close_matches(word, names, n=1)
+        if near and not any(word in name for name in names):
+            hints.append(f"did you mean {near[0]}?")
+    there = {f"phase{check.phase}" for check in CHECKS.values()}
+    absent = [name for name in re.findall(r"phase\d", markers) if name not in there]
+    if absent:
+        hints.append(f"there is no check of {absent[0]} yet, only of {', '.join(sorted(there))}")
+    return f"nothing is selected by {' and '.join(given)}; {'; '.join(hints) or 'see `acceptance list`'}"
+
+
 def missing_from_gate(phase: int, planned: Iterable[Planned], site: Site) -> list[Planned]:
     """Items that the gate of a phase needs and the selection left out."""
     asked = set(planned)

@@ -12,6 +12,7 @@ from acceptance.checks import COLLECTORS, Check
 from acceptance.findings import Verdict, show
 
 if TYPE_CHECKING:
+    from acceptance.findings import Finding
     from acceptance.judge import Judgement
     from acceptance.model import RunReport
     from acceptance.site.contract import Contract
@@ -81,19 +82,35 @@ def failure_text(judgement: Judgement, check: Check, item: str, config: Any) -> 
     if len(wrong) > SHOWN:
         lines.append(f"  and {len(wrong) - SHOWN} more in the report")
     ids = sorted({id for finding in wrong for id in finding.evidence})
-    lines += [f"  evidence  {', '.join(ids) or 'none'}", f"  remedy    {check.remedy}",
+    lines += [f"  evidence  {', '.join(ids) or 'none'}", *_what_to_do(wrong, check),
               f"  again     {rerun_command(item, config)}"]
     return "\n".join(lines)
 
 
+def _what_to_do(wrong: Sequence[Finding], check: Check) -> list[str]:
+    """The remedy, which is for what was measured: where nothing could be, what is in the way comes first."""
+    if any(finding.verdict is not Verdict.BLOCKED for finding in wrong) or not wrong:
+        return [f"  remedy    {check.remedy}"]
+    from acceptance.report.problems import cause
+
+    causes = list(dict.fromkeys(show(cause(finding)) for finding in wrong))
+    more = f" (and {len(causes) - 1} more)" if len(causes) > 1 else ""
+    return [f"  first     remove what is in the way of judging: {causes[0]}{more}",
+            f"  remedy    if it fails once it can be measured: {check.remedy}"]
+
+
 def verdict_lines(report: RunReport) -> list[str]:
     """The decision of each gate, what keeps it from being accepted, and where the report is."""
+    from acceptance.model import REFUSED
+
     lines = [""]
     for gate in report.gates:
         counts = ", ".join(f"{count} {verdict}" for verdict, count in gate.counts.items() if count)
         lines.append(f"phase {gate.phase}: {gate.decision}: {counts}")
         if gate.missing:
-            lines.append(f"  partial: {len(gate.missing)} items of this gate were not selected, so it is not judged")
+            so = ("what was judged is enough to refuse it" if gate.decision == REFUSED
+                  else "so the gate is neither accepted nor refused")
+            lines.append(f"  {len(gate.missing)} items of this gate were not selected; {so}")
         clauses = report.header.get("unproven", {}).get(str(gate.phase), [])
         if clauses:
             lines.append(f"  no check judges yet: {'; '.join(clauses)}")

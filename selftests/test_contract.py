@@ -93,6 +93,20 @@ def test_a_bad_contract_is_one_clear_line(tmp_path: Path, change: Change, expect
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(("keys", "more"), [(1, ""), (2, "; and 1 more"), (3, "; and 2 more")])
+def test_missing_keys_are_told_first_and_what_is_left_out_is_counted(tmp_path: Path, keys: int, more: str) -> None:
+    def spoil(contract: dict[str, Any]) -> None:
+        contract["site"] |= {name: 5 for name in ("name", "client", "environment")[:keys]}  # which stands before them
+        del contract["ldap"], contract["ssh"]["user"]
+
+    path = write_site(tmp_path, spoil)
+    with pytest.raises(ContractError) as caught:
+        load_site(path)
+    wrong = str(caught.value).removeprefix(f"{path}: ")
+    assert wrong == ("key ssh.user is missing; key ldap is missing; site.name: Input should be a valid string; "
+                     f"found 5{more}")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("{unclosed: [", "not YAML at line"), ("- a\n- b\n", "expected a mapping"), ("", "expected a mapping"),

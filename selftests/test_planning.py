@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,18 @@ def test_what_follows_from_an_answer_is_planned_too() -> None:
     clients = sum(command.count('"iperf3","-c"') for command in commands)
     assert clients == 2 * pairs * fabric.bandwidth_processes
     assert sum('"iperf3","-s"' in command for command in commands) == pairs
+
+
+def test_the_contract_may_be_named_before_or_after_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path,
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where there is none
+    monkeypatch.delenv("ACCEPTANCE_SITE", raising=False)
+    site, printed = str(ROOT / "lab" / "site.yaml"), []
+    for words in (["--site", site, "contract"], ["contract", "--site", site], ["contract", f"--site={site}"]):
+        assert main(words) == 0
+        printed.append(capsys.readouterr().out)
+    assert '"environment": "lab"' in printed[0]
+    assert printed == printed[:1] * 3
 
 
 def test_the_command_prints_each_host_under_its_collector(capsys: pytest.CaptureFixture[str]) -> None:

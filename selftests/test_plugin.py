@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from acceptance.checks import Check
 from acceptance.evidence import read_evidence
+from acceptance.findings import Finding, Verdict
+from acceptance.judge import Judgement
 from acceptance.model import ACCEPTED, CONDITIONS, PARTIAL, REFUSED, load_run
+from acceptance.terminal import failure_text
 from selftests.mini import Mini, Result, pytest_run
+from selftests.run_folders import CHECK
 from selftests.synthetic import ROOT, SITE, sections
 from selftests.synthetic_network import network_sections
+from selftests.test_report import NoConfig
 
 
 def decision(result: Result, phase: int = 2) -> str:
@@ -120,6 +127,28 @@ def test_a_failure_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
     assert "Traceback" not in result.out
 
 
+def test_what_is_blocked_says_first_what_is_in_the_way(tmp_path: Path) -> None:
+    result = Mini(tmp_path / "site", facts=lambda data: data.pop("memory")).judge("-m", "phase2", "-k", "test_memory")
+    assert {one["verdict"] for one in result.items.values()} == {"BLOCKED"}
+    reason = result.items["memory", "gpu-node-01"]["findings"][0]["reason"].removeprefix("gpu-node-01: ")
+    assert reason
+    text = " ".join(result.out.split())
+    assert f"first remove what is in the way of judging: {reason} remedy if it fails once it can be measured: " in text
+    report = (result.path / "report.html").read_text(encoding="utf-8")
+    assert "What to do: remove what is in the way of judging; if it fails once it can be measured: remedy of" in report
+
+
+def test_what_failed_beside_something_blocked_keeps_its_remedy() -> None:
+    found = [Finding("a", "x", None, None, "", "", v, f"because of {v.value}") for v in (Verdict.BLOCKED, Verdict.FAIL)]
+    text = failure_text(Judgement("gpu-inventory", "t", "a", Verdict.FAIL, tuple(found)), Check(**CHECK), "t", NoConfig)
+    assert "  remedy    look\n" in text
+    assert "in the way" not in text
+    both = [replace(found[0], reason=f"because {n}") for n in (1, 2, 2)]
+    text = failure_text(Judgement("gpu-inventory", "t", "a", Verdict.BLOCKED, tuple(both)), Check(**CHECK), "t",
+                        NoConfig)
+    assert "  first     remove what is in the way of judging: because 1 (and 1 more)\n" in text
+
+
 def test_a_target_that_is_missed_is_a_condition_not_a_refusal(tmp_path: Path) -> None:
     result = Mini(tmp_path / "site", ["target"]).judge("-m", "phase2")
     assert verdict(result, "target") == "FAIL"
@@ -142,11 +171,18 @@ def test_read_only_with_nothing_else_selected_is_exit_code_5_and_refused(healthy
     assert not any(gate.accepted for gate in load_run(result.path).gates)
 
 
-@pytest.mark.parametrize("selection", [["-m", "phase4"], ["-m", "phase2", "-k", "nosuch"], ["-m", "phase2 and mlops"]])
-def test_selecting_nothing_is_exit_code_5_and_no_gate_is_accepted(healthy: Mini, selection: list[str]) -> None:
+@pytest.mark.parametrize(("selection", "told"), [
+    (["-m", "phase4"], "by -m 'phase4'; there is no check of phase4 yet, only of phase2"),
+    (["-m", "phase2", "-k", "nosuch"], "by -m 'phase2' and -k 'nosuch'; see `acceptance list`"),
+    (["-k", "gpu-node-2"], "by -k 'gpu-node-2'; did you mean gpu-node-02?"),
+    (["-k", "gpu-node-01 and nosuch"], "by -k 'gpu-node-01 and nosuch'; see `acceptance list`"),
+    (["-m", "phase2 and mlops"], "by -m 'phase2 and mlops'; see `acceptance list`")])
+def test_selecting_nothing_is_exit_code_5_and_no_gate_is_accepted(healthy: Mini, selection: list[str],
+                                                                  told: str) -> None:
     result = healthy.judge(*selection)
     assert result.exit_code == 5
     assert result.folder is None
+    assert f"nothing is selected {told}\n" in result.out
     assert "accepted" not in result.out
 
 
@@ -156,7 +192,15 @@ def test_a_part_of_a_gate_can_pass_but_is_no_gate(healthy: Mini, selection: list
     assert result.exit_code == 0
     assert decision(result) == PARTIAL
     assert not any(gate.accepted for gate in load_run(result.path).gates)
-    assert "were not selected" in result.out
+    assert "items of this gate were not selected; so the gate is neither accepted nor refused" in result.out
+
+
+def test_a_part_of_a_gate_that_fails_refuses_it_without_contradiction(tmp_path: Path) -> None:
+    result = Mini(tmp_path / "site", facts=lambda data: data.pop("memory")).judge("-m", "phase2", "-k", "test_memory")
+    assert decision(result) == REFUSED
+    assert "phase 2: refused: 2 BLOCKED\n  2 items of this gate were not selected; what was judged is enough to " \
+           "refuse it\n" in result.out
+    assert "not judged" not in result.out
 
 
 def test_stopping_at_the_first_failure_leaves_the_rest_not_run(tmp_path: Path) -> None:
@@ -203,6 +247,17 @@ def test_a_live_run_records_its_evidence_and_is_judged_again_alike(tmp_path: Pat
     assert [r.outcome.stdout for r in evidence.of("echo", "operator") if r.outcome] == [f"{n}\n" for n in range(5)]
     again = mini.run("-m", "phase1", "--evidence", str(live.path))
     assert (again.path / "findings.jsonl").read_bytes() == (live.path / "findings.jsonl").read_bytes()
+
+
+def test_the_latest_run_can_be_judged_again_by_that_name(healthy: Mini, healthy_run: Result) -> None:
+    latest = healthy.path / "reports" / "latest"
+    latest.unlink()
+    latest.symlink_to(healthy_run.path.name)
+    again = healthy.run("-m", "phase2", "--evidence", "reports/latest")
+    assert (again.exit_code, decision(again)) == (0, ACCEPTED)
+    assert latest.resolve() == again.path
+    assert (again.path / "evidence.jsonl").read_bytes() == (healthy_run.path / "evidence.jsonl").read_bytes()
+    assert load_run(again.path).header["evidence_source"] == str(healthy_run.path / "evidence.jsonl")
 
 
 def test_a_killed_run_keeps_what_it_had_and_accepts_nothing(tmp_path: Path) -> None:

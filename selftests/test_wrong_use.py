@@ -36,7 +36,7 @@ def one_line(done: subprocess.CompletedProcess[str], *expected: str) -> str:
 
 def refused(mini: Mini, *words: str, expected: tuple[str, ...], **environment: str) -> None:
     """pytest in the project refuses, and leaves no run folder."""
-    done = call(mini.path, "pytest", "-m", "phase2", *words, **environment)
+    done = call(mini.path, "pytest", *([] if "-m" in words else ["-m", "phase2"]), *words, **environment)
     one_line(done, "ERROR: ", *expected)
     reports = mini.path / "reports"
     assert not reports.exists() or not [path for path in reports.iterdir() if path.is_dir()]
@@ -110,10 +110,18 @@ def test_evidence_that_is_none(mini: Mini, tmp_path: Path) -> None:
 def test_evidence_that_was_damaged_is_named_by_its_line(mini: Mini) -> None:
     path = mini.recorded / "evidence.jsonl"
     path.write_text(path.read_text().replace("\n{", "\n!", 1))
+    refused(mini, "--evidence", str(mini.recorded), expected=(f"{path}: line 2 is damaged", "cannot be judged"))
     done = call(mini.path, "pytest", "-m", "phase2", "--evidence", str(mini.recorded))
-    one_line(done, f"{path}: line 2 is damaged", "cannot be judged")
-    assert "refused" in done.stdout
+    assert "refused" not in done.stdout
     assert "accepted" not in done.stdout
+
+
+def test_evidence_that_is_no_text_is_refused_whole(mini: Mini) -> None:
+    (mini.recorded / "evidence.jsonl").write_bytes(b"\xff\xfe\x00binary\n")
+    refused(mini, "--evidence", str(mini.recorded), expected=("evidence.jsonl: line 1 is damaged",))
+    (mini.recorded / "evidence.jsonl").unlink()
+    (mini.recorded / "evidence.jsonl").symlink_to("evidence.jsonl")
+    refused(mini, "--evidence", str(mini.recorded), expected=("no evidence.jsonl there; expected a run folder",))
 
 
 @pytest.mark.parametrize("form", ["separate", "joined"])
@@ -176,7 +184,10 @@ def test_a_contract_of_the_lab_that_cannot_be_read_is_one_line_too(tmp_path: Pat
     (["report", "/no/run"], "/no/run: not a run folder: run.json: No such file or directory; expected reports/RUN"),
     (["--site", "/no/site.yaml", "contract"], "no contract at /no/site.yaml"),
     (["schema", "--write", "/no/folder/schema.json"], "/no/folder/schema.json: No such file or directory"),
-    (["lsit"], "invalid choice: 'lsit'"), ([], "required: COMMAND"), (["list", "--no"], "unrecognized arguments: --no"),
+    (["plan", "--site", "/no/site.yaml"], "no contract at /no/site.yaml"),
+    (["lsit"], "invalid choice: 'lsit'; did you mean list?"), (["lst"], "did you mean list?"),
+    (["zzz"], "invalid choice: 'zzz' (choose from"), (["explain", "lst"], "no check is called lst"),
+    ([], "required: COMMAND"), (["list", "--no"], "unrecognized arguments: --no"),
 ])
 def test_the_command_refuses_in_one_line(words: list[str], expected: str) -> None:
     one_line(call(ROOT, "acceptance", *words), "acceptance", expected)

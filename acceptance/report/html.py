@@ -18,6 +18,7 @@ from acceptance.report.notes import NOTES, PHASES
 from acceptance.report.performance import performance
 from acceptance.report.problems import defects, exhibits, problems
 from acceptance.report.tables import Grid, bandwidth_grids, criteria, gpu_rows, heat_map
+from acceptance.version import other, spoken
 
 __all__ = ["gpu_rows", "render_html"]
 
@@ -37,10 +38,12 @@ def render_html(report: RunReport) -> str:
         lab=header["site"]["environment"] == "lab", problems=found, waived=_with(report.items, Verdict.WAIVED),
         not_run=criteria(_with(report.items, Verdict.NOT_RUN)), layers=tables.layers(rows),
         reserved=[row for row in rows if row.verdict is not Verdict.PASS], why=why, order=order,
-        statement=statement(report), defects=defects(found), serials=tables.serial_numbers(hosts, gpus),
+        statement=statement(report), measured=measured(report), unknown=unknown(report), defects=defects(found),
+        serials=tables.serial_numbers(hosts, gpus),
         grids=[heat_map(report.items, list(order), wording.symbol), *_grids(report)], hosts=hosts, gpus=gpus,
         performance=performance(header, evidence),
         again=partial(_again, header), ran=wording.ran(header["selection"]),
+        suite=spoken(header.get("suite") or {"version": header.get("version")}), other=_other(header),
         digests=_digests(report.folder), evidence=evidence,
         cited=tables.cited(evidence, exhibits(found)))
 
@@ -57,6 +60,12 @@ def _template() -> Template:
 @cache
 def _style() -> str:
     return resources.files("acceptance.report").joinpath("report.css").read_text(encoding="utf-8")
+
+
+def unknown(report: RunReport) -> bool:
+    """Whether evidence was judged of which nothing says where it was recorded."""
+    found = report.header.get("recorded")
+    return isinstance(found, dict) and not found.get("known")
 
 
 def _with(items: Sequence[Item], verdict: Verdict) -> list[Item]:
@@ -79,14 +88,34 @@ def statement(report: RunReport) -> str:
     if report.header["site"]["environment"] == "lab":
         return ("This run was made in the lab, on stand-ins: nothing that was delivered is accepted by signing it. "
                 "The place for signatures shows where they stand in a report on the cluster itself.")
-    text = ""
+    text = "" if not unknown(report) else (
+        "Where this evidence was recorded is not known: whoever signs must know from elsewhere that it is of this "
+        "cluster. ")
     if accepted:
-        text = (f"The parties accept phase {' and phase '.join(accepted)} as measured in this run, except for what is "
-                "reserved above. ")
+        text += (f"The parties accept phase {' and phase '.join(accepted)} as measured in this run, except for what is "
+                 "reserved above. ")
     if other or not accepted:
         text += (f"Nothing more is accepted: {', '.join(other) or 'no gate was judged'}. A signature confirms what was "
                  "measured, not that it is in order.")
     return text.strip()
+
+
+def measured(report: RunReport) -> str:
+    """Of a run that was judged again: where and when it was measured, and when it was judged; else nothing."""
+    header, found = report.header, report.header.get("recorded")
+    if not isinstance(found, dict):
+        return f"judged again from {header['evidence_source']}" if header.get("evidence_source") else ""
+    first, last = (str(found.get(key) or "not known")[:16].replace("T", " ") for key in ("first", "last"))
+    where = "at a site that is not known"
+    if found.get("known"):
+        where = f"in run {found.get('run_id')} at site {found.get('site')}"
+    return (f"Measured {first} to {last} UTC {where}; judged {header['started'][:16].replace('T', ' ')} UTC from "
+            f"{header['evidence_source']}")
+
+
+def _other(header: Mapping[str, Any]) -> str:
+    found = header.get("recorded")
+    return other(found, header.get("suite") or {}) if isinstance(found, dict) else ""
 
 
 def _grids(report: RunReport) -> list[Grid]:

@@ -64,9 +64,12 @@ class Problem:
 
     @property
     def remedy(self) -> str:
-        """What to do: the check's own advice, or for one cause of many, to remove the cause."""
+        """What to do: the check's own advice, which is for a failure; before it, to remove what is in the way."""
         if len(self.checks) == 1:
-            return str(self.items[0].check["remedy"])
+            remedy = str(self.items[0].check["remedy"])
+            if self.verdict is Verdict.BLOCKED:
+                return f"remove what is in the way of judging; if it fails once it can be measured: {remedy}"
+            return remedy
         return "remove this cause, then judge again; what each check needs is told by acceptance explain CHECK"
 
 

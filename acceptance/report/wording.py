@@ -111,7 +111,7 @@ def again(node_ids: Sequence[str], markers: str, site: str | None) -> str:
 def ran(selection: Mapping[str, Any]) -> str:
     """The pytest command of the run, as far as it says what was selected."""
     words = ["pytest"]
-    for option, key in (("-m", "markers"), ("-k", "keyword")):
+    for option, key in (("-m", "markers"), ("-k", "keyword"), ("--evidence", "evidence")):
         words += [option, str(selection[key])] if selection.get(key) else []
     return shlex.join(show(word) for word in words + ["--read-only"] * bool(selection.get("read_only")))
 

@@ -20,6 +20,8 @@ from acceptance.site.contract import Contract
 from acceptance.site.inventory import Host, load_inventory
 from acceptance.site.unique import load_yaml
 
+SHOWN = 3  # things wrong with a contract that are told in its one line
+
 
 @dataclass(frozen=True)
 class Site:
@@ -78,7 +80,9 @@ def load_contract(path: Path) -> Contract:
     try:
         return Contract.model_validate(data)
     except ValidationError as error:
-        raise ContractError(f"{path}: " + "; ".join(_explain(part) for part in error.errors()[:3])) from None
+        wrong = sorted(error.errors(), key=lambda part: part["type"] != "missing")  # what else is wrong may follow
+        more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise ContractError(f"{path}: " + "; ".join(_explain(part) for part in wrong[:SHOWN]) + more) from None
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
