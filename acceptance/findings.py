@@ -24,7 +24,7 @@ class Finding:
     """One measured value beside the required one.
 
     `verdict` is PASS, FAIL, or BLOCKED when the value could not be measured; `reason` says why it is not PASS.
-    `evidence` holds ids of records in the run's evidence.
+    `evidence` holds ids of records in the run's evidence. `cause` marks what explains other findings of the check.
     """
 
     subject: str
@@ -36,12 +36,15 @@ class Finding:
     verdict: Verdict
     reason: str = ""
     evidence: tuple[str, ...] = ()
+    cause: bool = False
 
     def sentence(self) -> str:
         """One line for people: subject, quantity, measured, required, reason."""
         unit = f" {self.unit}" if self.unit else ""
         need = f"required {self.relation} {show(self.required)}{unit}" if self.relation else ""
         have = "not measured" if self.measured is None else f"measured {show(self.measured)}{unit}"
+        if self.cause:
+            return f"{self.subject}: {self.quantity}: {self.reason}"
         text = f"{self.subject}: {self.quantity}: " + ", ".join(part for part in (have, need) if part)
         return f"{text} ({self.reason})" if self.reason else text
 
@@ -121,6 +124,12 @@ class Findings:
     def fail(self, quantity: str, reason: str, *, measured: Any = None, required: Any = None, **named: Any) -> None:
         """A failure that is no comparison of two values, or whose comparison the check made itself."""
         self._add(quantity, measured, required, "=" if required is not None else "", Verdict.FAIL, reason, **named)
+
+    def cause(self, quantity: str, reason: str, *, subject: str, evidence: Iterable[str] = ()) -> None:
+        """A failure that explains others; causes stand before everything else that the check found."""
+        at = sum(finding.cause for finding in self.found)
+        self.found.insert(at, Finding(subject, quantity, None, None, "", "", Verdict.FAIL, reason,
+                                      tuple(evidence) or self.evidence, cause=True))
 
     def blocked(self, quantity: str, reason: str, **named: Any) -> None:
         """Could not be judged, and why."""

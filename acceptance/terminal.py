@@ -73,13 +73,16 @@ def failure_text(judgement: Judgement, check: Check, item: str, config: Any) -> 
     """What is wrong, what it was judged on, what to do, and the command that runs it again."""
     from acceptance.live import rerun_command
 
-    wrong = [finding for finding in judgement.findings if finding.verdict is not Verdict.PASS]
+    wrong = sorted((finding for finding in judgement.findings if finding.verdict is not Verdict.PASS),
+                   key=lambda finding: not finding.cause)
+    shown = max(SHOWN, sum(finding.cause for finding in wrong))
     lines = [f"{judgement.verdict.value} {check.id}: {check.criterion}"]
-    lines += [f"  {finding.verdict.value:8}{show(finding.sentence())}" for finding in wrong[:SHOWN]]
-    if len(wrong) > SHOWN:
-        lines.append(f"  and {len(wrong) - SHOWN} more in the report")
+    lines += [f"  {finding.verdict.value:8}{show(finding.sentence())}" for finding in wrong[:shown]]
+    if len(wrong) > shown:
+        lines.append(f"  and {len(wrong) - shown} more in the report")
     ids = sorted({id for finding in wrong for id in finding.evidence})
-    lines += [f"  evidence  {', '.join(ids) or 'none'}", f"  remedy    {check.remedy}",
+    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+    lines += [f"  evidence  {', '.join(ids[:SHOWN]) or 'none'}{more}", f"  remedy    {check.remedy}",
               f"  again     {rerun_command(item, config)}"]
     return "\n".join(lines)
 

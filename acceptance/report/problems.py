@@ -21,6 +21,7 @@ class Line:
     verdict: Verdict
     subjects: list[str] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
+    cause: bool = False
 
     def add(self, finding: Finding) -> None:
         """Count one more finding that says the same."""
@@ -52,8 +53,13 @@ class Problem:
         lines: dict[str, Line] = {}
         for _, finding in self.found:
             text = wrong(finding) if len(self.checks) == 1 else clip(show(cause(finding)), 400)
-            lines.setdefault(text, Line(text, finding.verdict)).add(finding)
-        return list(lines.values())
+            lines.setdefault(text, Line(text, finding.verdict, cause=finding.cause)).add(finding)
+        return sorted(lines.values(), key=lambda line: not line.cause)
+
+    @property
+    def brief(self) -> list[Line]:
+        """What the first page tells: every cause, and of the rest so many that there are a few."""
+        return self.lines[:max(FEW, sum(line.cause for line in self.lines))]
 
     @property
     def title(self) -> str:
