@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from acceptance.checks import Check
 from acceptance.findings import Finding, Findings
 from acceptance.judge import Judgement
-from acceptance.model import Item
-from acceptance.report.problems import problems
+from acceptance.model import Item, load_run
+from acceptance.report.html import render_html
+from acceptance.report.problems import Problem, defects, problems
 from acceptance.terminal import SHOWN, failure_text
-from selftests.run_folders import CHECK
+from selftests.run_folders import CHECK, run_folder
 from selftests.test_report import NoConfig
 
 FLOWS = 56
@@ -59,3 +62,46 @@ def test_the_first_page_tells_the_cause_first() -> None:
     [problem] = problems([judged(slow_flows())])
     assert problem.brief[0].text == "cause of slow flows: the port of p0"
     assert not problem.brief[1].cause
+
+
+# the register
+
+
+def registered(findings: Findings) -> list[tuple[str, list[str]]]:
+    """The text and the subjects of each row."""
+    found: list[Problem] = problems([judged(findings)])
+    return [(row.line.text, row.line.subjects) for row in defects(found)]
+
+
+def test_readings_that_differ_are_one_defect_with_their_range_and_all_subjects() -> None:
+    cause, slow = registered(slow_flows())
+    assert cause == ("cause of slow flows: the port of p0", ["p0"])
+    assert slow[0] == "bandwidth: measured 0.2 to 0.255 Gb/s, required ≥ 0.9 Gb/s"
+    assert slow[1] == [f"n{number}→n{number + 1}" for number in range(FLOWS)]
+
+
+def test_what_is_not_the_same_defect_keeps_a_row_of_its_own() -> None:
+    findings = Findings("cluster")
+    for subject, port in (("a", "22"), ("b", "22"), ("c", "80")):
+        findings.same_set("open ports", measured=[port], required=["443"], subject=subject)
+    findings.at_most("temperature", measured=70.0, required=60.0, unit="°C", subject="a")
+    findings.at_most("power", measured=70.0, required=60.0, unit="W", subject="a")
+    for subject in ("a", "b"):
+        findings.fail("harness", f"broke on {subject}", subject=subject)
+    assert [subjects for _, subjects in registered(findings)] == [["a", "b"], ["c"], ["a"], ["a"], ["a"], ["b"]]
+
+
+def test_requirements_and_reasons_that_differ_are_not_told_as_one() -> None:
+    findings = Findings("cluster")
+    findings.at_least("speed", measured=1, required=2, subject="a", reason="slow")
+    findings.at_least("speed", measured=1, required=3, subject="b", reason="slower")
+    assert registered(findings) == [("speed: measured 1, required ≥ 2 and 1 more (slow …)", ["a", "b"])]
+
+
+def test_every_value_is_told_in_the_engineers_part_and_the_number_of_subjects_in_the_register(tmp_path: Path) -> None:
+    text = render_html(load_run(run_folder(tmp_path, found=slow_flows().found)))
+    register = text[text.index("<h2>Defect register"):text.index("<h2>Waivers")]
+    assert register.count("<strong>D") == 2
+    assert f">{FLOWS}: n0→n1, " in register
+    for number in range(FLOWS):
+        assert f"measured {0.2 + number / 1000:.4g} Gb/s" in text[text.index("Every failure</h3>"):]

@@ -14,7 +14,7 @@ from acceptance.facts import NodeFacts
 from acceptance.findings import Finding, Verdict, show
 from acceptance.measure.ceilings import roce_payload_gbps, tcp_goodput_gbps
 from acceptance.model import Item
-from acceptance.report.wording import clip, promised, value
+from acceptance.report.wording import clip, number, promised, span, value
 
 WORST_FIRST = (Verdict.FAIL, Verdict.BLOCKED, Verdict.NOT_RUN, Verdict.WAIVED, Verdict.PASS)
 QUANTITIES = 6  # shown of one criterion; those that did not pass come first
@@ -103,9 +103,8 @@ def _measured(findings: Sequence[Finding]) -> str:
     if not values:
         return "not measured"
     unit = show(findings[0].unit)
-    if all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in values):
-        low, high = min(values), max(values)
-        text = f"{show(low)} to {show(high)}" if low != high else show(low)
+    if all(map(number, values)):
+        text = span(values, "")
     else:
         counts = Counter(clip(value(one), 90) for one in values)
         text = f"{len(counts)} different values" if len(counts) > DISTINCT else "; ".join(

@@ -63,6 +63,31 @@ def wrong(finding: Finding, length: int = 400) -> str:
     return f"{name}: {have}{need}" + (f" ({because})" if because else "")
 
 
+def wrong_together(findings: Sequence[Finding], length: int = 400) -> str:
+    """What is wrong with one quantity on several subjects: the range measured, what is required, the first reason."""
+    first = findings[0]
+    if len(set(map(wrong, findings))) == 1:
+        return wrong(first, length)
+    have = clip(span([finding.measured for finding in findings], show(first.unit)), length)
+    wanted = list(dict.fromkeys(promised(finding) for finding in findings if finding.relation))
+    need = f", required {clip(show(wanted[0]), length)}" if wanted else ""
+    need += f" and {len(wanted) - 1} more" if len(wanted) > 1 else ""
+    reasons = list(dict.fromkeys(show(reason(finding)) for finding in findings if finding.reason))
+    because = f" ({clip(reasons[0], length)}{' …' if len(reasons) > 1 else ''})" if reasons else ""
+    return f"{show(first.quantity)}: measured {have}{need}{because}"
+
+
+def span(values: Sequence[Any], unit: str) -> str:
+    """Numbers as the range that they span."""
+    low, high = min(values), max(values)
+    return f"{show(low)} to {show(high)} {unit}".strip() if low != high else f"{show(low)} {unit}".strip()
+
+
+def number(measured: Any) -> bool:
+    """Whether a range can be made of it."""
+    return isinstance(measured, (int, float)) and not isinstance(measured, bool)
+
+
 def names(subjects: Iterable[str], order: Mapping[str, int], limit: int | None = None) -> str:
     """Subjects in the inventory's order; hosts that follow one another there as "first to last".
 
