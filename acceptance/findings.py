@@ -53,6 +53,15 @@ class Finding:
         return asdict(self) | {"verdict": self.verdict.value, "evidence": list(self.evidence)}
 
 
+def verdict_of(found: Iterable[Verdict]) -> Verdict:
+    """The verdict of an item with such findings: FAIL if anything failed or nothing was judged; BLOCKED if anything
+    could not be; else PASS."""
+    verdicts = set(found)
+    if Verdict.FAIL in verdicts or not verdicts:
+        return Verdict.FAIL
+    return Verdict.PASS if verdicts == {Verdict.PASS} else Verdict.BLOCKED
+
+
 def show(value: Any) -> str:
     """A value as a person would write it, control characters made visible."""
     if isinstance(value, float):
@@ -152,7 +161,4 @@ class Findings:
 
     def verdict(self) -> Verdict:
         """FAIL if anything failed or nothing was judged; BLOCKED if anything could not be; else PASS."""
-        verdicts = {finding.verdict for finding in self.found}
-        if Verdict.FAIL in verdicts or not verdicts:
-            return Verdict.FAIL
-        return Verdict.PASS if verdicts == {Verdict.PASS} else Verdict.BLOCKED
+        return verdict_of(finding.verdict for finding in self.found)

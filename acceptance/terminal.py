@@ -89,7 +89,7 @@ def failure_text(judgement: Judgement, check: Check, item: str, config: Any) -> 
 
 def verdict_lines(report: RunReport) -> list[str]:
     """The decision of each gate, what keeps it from being accepted, and where the report is."""
-    lines = [""]
+    lines = ["", *contradiction_lines(report)]
     for gate in report.gates:
         counts = ", ".join(f"{count} {verdict}" for verdict, count in gate.counts.items() if count)
         lines.append(f"phase {gate.phase}: {gate.decision}: {counts}")
@@ -99,3 +99,12 @@ def verdict_lines(report: RunReport) -> list[str]:
         if clauses:
             lines.append(f"  no check judges yet: {'; '.join(clauses)}")
     return [*lines, f"report: {report.folder / 'report.html'}"]
+
+
+def contradiction_lines(report: RunReport) -> list[str]:
+    """Where the files of the run contradict one another; none where they agree."""
+    if not report.contradictions:
+        return []
+    return ["THE FILES OF THIS RUN CONTRADICT ONE ANOTHER: no gate is decided from them, nothing is accepted",
+            *(f"  {show(line)}" for line in report.contradictions),
+            "  remedy: take the folder as the run wrote it, or judge its evidence again with pytest --evidence"]
