@@ -31,12 +31,13 @@ def test_tool_versions(contract: Contract, evidence: Evidence, findings: Finding
             findings.blocked("version", f"no way is known to ask {tool} for its version", **named)
             continue
         if not record.outcome.ok:
-            findings.fail("version", f"{' '.join(record.command)}: {record.outcome.reason()}", required=least, **named)
+            findings.fail("version", f"{' '.join(record.command)}: {record.outcome.reason()}", required=least,
+                          relation="≥", **named)
             continue
         try:
             version = PARSERS[tool](record.outcome.stdout)
         except ParseError as error:
-            findings.fail("version", str(error), required=least, **named)
+            findings.fail("version", str(error), required=least, relation="≥", **named)
             continue
         findings.holds("version", version >= parse_version(least), measured=version.text, required=least, relation="≥",
                        **named)
