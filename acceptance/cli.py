@@ -152,10 +152,13 @@ def _matches(expression: str, markers: Sequence[str]) -> bool:
 
 def _report(options: argparse.Namespace) -> int:
     from acceptance.report import write_reports
+    from acceptance.terminal import contradiction_lines
 
-    write_reports(options.run)
+    report = write_reports(options.run)
+    for line in contradiction_lines(report):
+        print(line, file=sys.stderr)
     print(options.run / "report.html")
-    return 0
+    return 1 if report.contradictions else 0
 
 
 def _schema(options: argparse.Namespace) -> int:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
+
+from acceptance.figures import beside, figure
+
+_WITHIN = re.compile(r"within (\S+) of")
 
 
 class Verdict(StrEnum):
@@ -24,7 +29,7 @@ class Finding:
     """One measured value beside the required one.
 
     `verdict` is PASS, FAIL, or BLOCKED when the value could not be measured; `reason` says why it is not PASS.
-    `evidence` holds ids of records in the run's evidence.
+    `evidence` holds ids of records in the run's evidence. `cause` marks what explains other findings of the check.
     """
 
     subject: str
@@ -36,24 +41,65 @@ class Finding:
     verdict: Verdict
     reason: str = ""
     evidence: tuple[str, ...] = ()
+    cause: bool = False
 
     def sentence(self) -> str:
         """One line for people: subject, quantity, measured, required, reason."""
-        unit = f" {self.unit}" if self.unit else ""
-        need = f"required {self.relation} {show(self.required)}{unit}" if self.relation else ""
-        have = "not measured" if self.measured is None else f"measured {show(self.measured)}{unit}"
+        need = f"required {self.wanted}" if self.relation else ""
+        have = "not measured" if self.measured is None else f"measured {self.reading} {self.unit}".strip()
+        if self.cause:
+            return f"{self.subject}: {self.quantity}: {self.reason}"
         text = f"{self.subject}: {self.quantity}: " + ", ".join(part for part in (have, need) if part)
         return f"{text} ({self.reason})" if self.reason else text
+
+    @property
+    def wanted(self) -> str:
+        """The required value with its relation and unit: "≥ 90 Gb/s", "0 ± 1 s"."""
+        tolerance = self._tolerance
+        need = f"{self.relation} {show(self.required)}" if tolerance is None else (
+            f"{show(self.required)} ± {figure(tolerance)}")
+        return f"{need} {self.unit}".strip()
+
+    @property
+    def reading(self) -> str:
+        """The measured value without its unit; with more digits where it would look like a bound that it is not."""
+        value = self.measured
+        return beside(value, self.bounds) if isinstance(value, float) else show(value)
+
+    @property
+    def bounds(self) -> list[float]:
+        """The numbers that the measured one is compared with."""
+        if not _number(self.required):
+            return []
+        tolerance = self._tolerance or 0.0
+        return [self.required - tolerance, self.required + tolerance]
+
+    @property
+    def _tolerance(self) -> float | None:
+        found = _WITHIN.fullmatch(self.relation)
+        try:
+            return float(found[1]) if found else None
+        except ValueError:
+            return None
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for findings.jsonl and the reports."""
         return asdict(self) | {"verdict": self.verdict.value, "evidence": list(self.evidence)}
 
 
+def verdict_of(found: Iterable[Verdict]) -> Verdict:
+    """The verdict of an item with such findings: FAIL if anything failed or nothing was judged; BLOCKED if anything
+    could not be; else PASS."""
+    verdicts = set(found)
+    if Verdict.FAIL in verdicts or not verdicts:
+        return Verdict.FAIL
+    return Verdict.PASS if verdicts == {Verdict.PASS} else Verdict.BLOCKED
+
+
 def show(value: Any) -> str:
     """A value as a person would write it, control characters made visible."""
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return figure(value)
     if isinstance(value, (list, tuple, set, frozenset)):
         return ", ".join(show(part) for part in value) or "none"
     text = str(value)
@@ -120,7 +166,14 @@ class Findings:
 
     def fail(self, quantity: str, reason: str, *, measured: Any = None, required: Any = None, **named: Any) -> None:
         """A failure that is no comparison of two values, or whose comparison the check made itself."""
-        self._add(quantity, measured, required, "=" if required is not None else "", Verdict.FAIL, reason, **named)
+        relation = named.pop("relation", "=")
+        self._add(quantity, measured, required, relation if required is not None else "", Verdict.FAIL, reason, **named)
+
+    def cause(self, quantity: str, reason: str, *, subject: str, evidence: Iterable[str] = ()) -> None:
+        """A failure that explains others; causes stand before everything else that the check found."""
+        at = sum(finding.cause for finding in self.found)
+        self.found.insert(at, Finding(subject, quantity, None, None, "", "", Verdict.FAIL, reason,
+                                      tuple(evidence) or self.evidence, cause=True))
 
     def blocked(self, quantity: str, reason: str, **named: Any) -> None:
         """Could not be judged, and why."""
@@ -143,7 +196,4 @@ class Findings:
 
     def verdict(self) -> Verdict:
         """FAIL if anything failed or nothing was judged; BLOCKED if anything could not be; else PASS."""
-        verdicts = {finding.verdict for finding in self.found}
-        if Verdict.FAIL in verdicts or not verdicts:
-            return Verdict.FAIL
-        return Verdict.PASS if verdicts == {Verdict.PASS} else Verdict.BLOCKED
+        return verdict_of(finding.verdict for finding in self.found)

@@ -15,6 +15,7 @@ from acceptance.facts import Cluster, NodeFacts
 from acceptance.facts.kubernetes import KubeFacts
 from acceptance.findings import Finding, Findings, Verdict
 from acceptance.site.load import Site
+from acceptance.sources import with_sources
 
 CLUSTER = "cluster"
 
@@ -84,4 +85,5 @@ def judge(check: Check, function: Callable[..., None], item: str, host: str | No
         findings.fail("harness", error)
     if not findings.found:
         findings.fail("judgement", "the check judged nothing")
-    return Judgement(check.id, item, subject, findings.verdict(), tuple(findings.found), error)
+    found = with_sources(findings.found, check.needs, host, evidence)
+    return Judgement(check.id, item, subject, findings.verdict(), tuple(found), error)

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from acceptance.contradictions import contradictions
 from acceptance.errors import WrongUse
 from acceptance.evidence import Evidence, read_evidence
 from acceptance.findings import Finding, Verdict
 
-ACCEPTED, CONDITIONS, REFUSED, PARTIAL = (
-    "accepted", "accepted with conditions", "refused", "partial, not a gate")
+ACCEPTED, CONDITIONS, REFUSED, PARTIAL, CONTRADICTED = (
+    "accepted", "accepted with conditions", "refused", "partial, not a gate", "no decision, files contradict")
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,15 @@ class Item:
 
 @dataclass(frozen=True)
 class Gate:
-    """A phase: its items, the items that were not even selected, and the decision."""
+    """A phase: its items, the items that were not even selected, and the decision.
+
+    `contradicted` says that the files of the run contradict one another: nothing is decided from them.
+    """
 
     phase: int
     items: tuple[Item, ...]
     missing: tuple[tuple[str, str], ...]
+    contradicted: bool = False
 
     @property
     def counts(self) -> dict[str, int]:
@@ -56,7 +61,7 @@ class Gate:
     @property
     def decision(self) -> str:
         """Accepted only when every must is PASS; see `decide`."""
-        return decide(self.items, self.missing)
+        return CONTRADICTED if self.contradicted else decide(self.items, self.missing)
 
     @property
     def accepted(self) -> bool:
@@ -82,12 +87,13 @@ def decide(items: Sequence[Item], missing: Iterable[tuple[str, str]] = ()) -> st
 
 @dataclass(frozen=True)
 class RunReport:
-    """A whole run, as far as it came."""
+    """A whole run, as far as it came. `contradictions` are lines on where its files contradict one another."""
 
     folder: Path
     header: dict[str, Any]
     items: tuple[Item, ...]
     gates: tuple[Gate, ...]
+    contradictions: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -104,26 +110,32 @@ class RunReport:
     @property
     def evidence(self) -> Evidence:
         """What was recorded; nothing when the run ended before anything was."""
-        path = self.folder / "evidence.jsonl"
-        return read_evidence(path) if path.exists() else Evidence(())
+        return _evidence(self.folder) or Evidence(())
 
 
 def load_run(folder: Path) -> RunReport:
     """Read a run folder. Items that were planned and not judged are NOT RUN. Raises WrongUse with one line."""
     header = read_header(folder)
     try:
-        judged = {(line["check"], line["subject"]): line for line in _lines(folder / "findings.jsonl")}
+        lines = _lines(folder / "findings.jsonl")
+        judged = {(line["check"], line["subject"]): line for line in lines}
         items = tuple(
             _item(header["checks"][plan["check"]], plan, judged.get((plan["check"], plan["subject"])))
             for plan in header["planned"])
+        contradicted = tuple(contradictions(lines, items, _evidence(folder)))
         gates = tuple(
             Gate(int(phase), tuple(i for i in items if i.check["phase"] == int(phase)),
-                 tuple((check, subject) for check, subject in gate["missing"]))
+                 tuple((check, subject) for check, subject in gate["missing"]), bool(contradicted))
             for phase, gate in sorted(header["gates"].items()))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise WrongUse(f"{folder}: damaged: run.json or findings.jsonl is not what a run writes: "
                        f"{type(error).__name__}: {error}") from None
-    return RunReport(folder, header, items, gates)
+    return RunReport(folder, header, items, gates, contradicted)
+
+
+def _evidence(folder: Path) -> Evidence | None:
+    path = folder / "evidence.jsonl"
+    return read_evidence(path) if path.exists() else None
 
 
 def read_header(folder: Path) -> dict[str, Any]:

@@ -76,13 +76,16 @@ def failure_text(judgement: Judgement, check: Check, item: str, config: Any) -> 
     """What is wrong, what it was judged on, what to do, and the command that runs it again."""
     from acceptance.live import rerun_command
 
-    wrong = [finding for finding in judgement.findings if finding.verdict is not Verdict.PASS]
+    wrong = sorted((finding for finding in judgement.findings if finding.verdict is not Verdict.PASS),
+                   key=lambda finding: not finding.cause)
+    shown = max(SHOWN, sum(finding.cause for finding in wrong))
     lines = [f"{judgement.verdict.value} {check.id}: {check.criterion}"]
-    lines += [f"  {finding.verdict.value:8}{show(finding.sentence())}" for finding in wrong[:SHOWN]]
-    if len(wrong) > SHOWN:
-        lines.append(f"  and {len(wrong) - SHOWN} more in the report")
+    lines += [f"  {finding.verdict.value:8}{show(finding.sentence())}" for finding in wrong[:shown]]
+    if len(wrong) > shown:
+        lines.append(f"  and {len(wrong) - shown} more in the report")
     ids = sorted({id for finding in wrong for id in finding.evidence})
-    lines += [f"  evidence  {', '.join(ids) or 'none'}", *_what_to_do(wrong, check),
+    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+    lines += [f"  evidence  {', '.join(ids[:SHOWN]) or 'none'}{more}", *_what_to_do(wrong, check),
               f"  again     {rerun_command(item, config)}"]
     return "\n".join(lines)
 
@@ -103,7 +106,7 @@ def verdict_lines(report: RunReport) -> list[str]:
     """The decision of each gate, what keeps it from being accepted, and where the report is."""
     from acceptance.model import REFUSED
 
-    lines = [""]
+    lines = ["", *contradiction_lines(report)]
     for gate in report.gates:
         counts = ", ".join(f"{count} {verdict}" for verdict, count in gate.counts.items() if count)
         lines.append(f"phase {gate.phase}: {gate.decision}: {counts}")
@@ -115,3 +118,12 @@ def verdict_lines(report: RunReport) -> list[str]:
         if clauses:
             lines.append(f"  no check judges yet: {'; '.join(clauses)}")
     return [*lines, f"report: {report.folder / 'report.html'}"]
+
+
+def contradiction_lines(report: RunReport) -> list[str]:
+    """Where the files of the run contradict one another; none where they agree."""
+    if not report.contradictions:
+        return []
+    return ["THE FILES OF THIS RUN CONTRADICT ONE ANOTHER: no gate is decided from them, nothing is accepted",
+            *(f"  {show(line)}" for line in report.contradictions),
+            "  remedy: take the folder as the run wrote it, or judge its evidence again with pytest --evidence"]

@@ -146,7 +146,7 @@ def test_one_switch_port_with_a_small_mtu_is_named() -> None:
     pairs = {f"{NODE}→{other}" for other in GPU_NODES if other != NODE}
     pairs |= {f"{other}→{NODE}" for other in GPU_NODES if other != NODE}
     assert subjects(reds(findings)) == pairs | {NODE}
-    assert f"the port of {NODE}" in reds(findings)[-1].reason
+    assert f"the port of {NODE}" in reds(findings)[0].reason
 
 
 def test_a_node_that_is_down_blocks_its_pairs_and_names_it() -> None:
@@ -173,9 +173,12 @@ def slow_link(source: str, target: str) -> float:
 def test_a_slow_node_is_told_from_a_slow_link(check: str, collector: str, make: Callable[..., Any]) -> None:
     findings = judge(check, proof=evidence(collector, make(slow_node)))
     assert findings.verdict() is Verdict.FAIL
-    assert [f.subject for f in findings.found if f.quantity == "cause of slow flows"] == [NODE]
+    assert [f.subject for f in findings.found if f.cause] == [findings.found[0].subject] == [NODE]
+    assert len(findings.found[0].evidence) == 2 * 7  # of the slow flows, and of them alone
     findings = judge(check, proof=evidence(collector, make(slow_link)))
-    assert [f.subject for f in findings.found if f.quantity == "cause of slow flows"] == [f"{NODE}↔gpu-node-07"]
+    assert [f.subject for f in findings.found if f.cause] == [f"{NODE}↔gpu-node-07"]
+    assert findings.found[0].cause
+    assert len(findings.found[0].evidence) == 2
 
 
 def test_a_bandwidth_beyond_the_line_is_an_error() -> None:

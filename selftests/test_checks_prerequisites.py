@@ -189,7 +189,9 @@ def test_a_wrong_name_on_one_host_names_that_host(addresses: list[str]) -> None:
 
 
 def test_names_on_the_operators_host() -> None:
-    assert subjects(reds(judge("host-names", here(gpu_node_04=exited(code=2))))) == {"operator"}
+    found = judge("host-names", here(gpu_node_04=exited(code=2)))
+    assert subjects(reds(found)) == {"operator"}
+    assert all(len(f.evidence) == len(SITE.hosts) for f in found.found if f.subject == "operator")
     lost = Outcome("timed-out", None, "", "", 10.0, "no end")
     assert judge("host-names", here(gpu_node_04=lost)).verdict() is Verdict.BLOCKED
     assert judge("host-names", here(), change=lambda s: s["resolve"]["names"].pop(NODE)).verdict() is Verdict.BLOCKED

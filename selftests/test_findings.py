@@ -85,3 +85,14 @@ def test_shown_text_has_no_control_characters(text: str) -> None:
 def test_nothing_but_a_number_within_limits_passes_a_limit(value: Any) -> None:
     passed = verdict(COMPARISONS[1], value) is Verdict.PASS
     assert passed == (isinstance(value, float) and 4 <= value < float("inf"))
+
+
+def test_causes_stand_before_what_they_explain_in_their_own_order() -> None:
+    findings = Findings("cluster")
+    findings.at_least("bandwidth", measured=1, required=2)
+    findings.cause("cause", "the port of a", subject="a", evidence=["e0001"])
+    findings.cause("cause", "the port of b", subject="b")
+    assert [finding.subject for finding in findings.found] == ["a", "b", "cluster"]
+    assert findings.found[0].sentence() == "a: cause: the port of a"
+    assert findings.found[0].evidence == ("e0001",)
+    assert findings.verdict() is Verdict.FAIL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,8 @@ class Page(HTMLParser):
 
 HARMLESS = {"html", "head", "meta", "title", "style", "body", "main", "div", "p", "h1", "h2", "h3", "strong", "span",
             "ul", "ol", "li", "code", "table", "thead", "tbody", "tr", "th", "td", "br",
-            "svg", "g", "line", "polyline", "rect", "circle", "text"}
-CALM = {"class", "title", "lang", "charset", "name", "content", "data-label",
+            "nav", "a", "svg", "g", "line", "polyline", "rect", "circle", "text"}
+CALM = {"class", "title", "id", "href", "lang", "charset", "name", "content", "data-label",
         "viewbox", "role", "x1", "x2", "y1", "y2", "x", "y", "cx", "cy", "r", "width", "height", "points",
         "text-anchor"}
 
@@ -91,6 +92,9 @@ def page(report: RunReport) -> Page:
     assert read.other == []
     assert set(read.tags) <= HARMLESS, set(read.tags) - HARMLESS
     assert {name for name, _ in read.attributes} <= CALM
+    ids = [value for name, value in read.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert {value for name, value in read.attributes if name == "href"} <= {f"#{id}" for id in ids}  # within the page
     assert calm(text.replace("\n", ""))
     text.encode("utf-8")
     return read
@@ -206,7 +210,7 @@ def test_any_text_is_harmless_in_every_format(tmp_path_factory: pytest.TempPathF
 def test_the_report_needs_no_network(tmp_path: Path) -> None:
     read = page(load_run(run_folder(tmp_path)))
     assert not {"script", "link", "img", "iframe", "object", "base", "form"} & set(read.tags)
-    assert not any(name in ("src", "href", "srcset", "action") for name, _ in read.attributes)
+    assert not any(name in ("src", "srcset", "action") for name, _ in read.attributes)
     text = render_html(load_run(tmp_path))
     for word in ("http://", "https://", "url(", "@import", "//cdn"):
         assert word not in text
@@ -227,6 +231,17 @@ def test_junit_tells_failed_blocked_and_not_run_apart(tmp_path: Path) -> None:
 def test_a_failing_run_shows_its_failure_before_the_tables(tmp_path: Path) -> None:
     text = render_html(load_run(run_folder(tmp_path, found=[finding("GPU count is wrong")])))
     assert text.index("refused") < text.index("GPU count is wrong") < text.index("<table")
+
+
+def test_the_table_of_contents_leads_to_every_part_that_is_there(tmp_path: Path) -> None:
+    for found in ([finding("GPU count is wrong")], [finding("gpus", Verdict.PASS)]):
+        text = render_html(load_run(run_folder(tmp_path, found=found)))
+        contents = text[text.index("<nav"):text.index("</nav>")]
+        parts = re.findall(r'<h[23][^>]* id="([^"]+)"', text)
+        assert re.findall(r'href="#([^"]+)"', contents) == parts
+        assert ("attention" in parts) == (found[0].verdict is Verdict.FAIL)
+        assert not re.findall(r"<h2(?![^>]* id=)", text)
+        assert text.index("class=\"gates\"") < text.index("<nav") < text.index("<h2")
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner:

@@ -26,7 +26,7 @@ SPEEDS = 32  # marks of a strip
 
 def folder(path: Path, leave_out: tuple[str, ...] = (), **changes: Change) -> Path:
     """A run folder of a site on which the workloads ran; documents are changed by workload."""
-    run_folder(path)
+    (run_folder(path) / "evidence.jsonl").unlink()
     header = json.loads((path / "run.json").read_text())
     header |= {"contract": SMALL.contract.model_dump(mode="json", by_alias=True),
                "hosts": [asdict(host) for host in SITE.hosts]}

@@ -93,3 +93,12 @@ def test_of_two_nodes_nobody_knows_which_one_it_is() -> None:
     [only] = suspects({("a", "b"): False, ("b", "a"): True})
     assert (only.kind, only.subject) == ("only link", "a→b")
     assert "others" not in only.sentence()
+
+
+@given(EIGHT, EIGHT)
+def test_a_suspect_explains_the_flows_that_made_it_one(name: str, other: str) -> None:
+    for bad in ({pair for pair in flows(NAMES) if name in pair}, {pair for pair in flows(NAMES) if pair[0] == name},
+                {pair for pair in flows(NAMES) if pair[1] == name}, {(name, other), (other, name)} & set(flows(NAMES)),
+                {(name, other)} & set(flows(NAMES)), set(flows(NAMES))):
+        found = suspects({pair: pair not in bad for pair in flows(NAMES)})
+        assert {pair for pair in flows(NAMES) if any(one.explains(*pair) for one in found)} == bad

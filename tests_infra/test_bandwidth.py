@@ -27,7 +27,7 @@ CLAUSE = "Infrastructure Deployment / Network Validation"
 @check("pair-bandwidth", phase=2, layer="networking", area="infra", needs=("pair-bandwidth",), intrusive=True,
        clause=CLAUSE,
        criterion="Every pair of GPU nodes reaches the contracted TCP bandwidth, each way",
-       remedy="the suspect named last says where to look: a node (its port, cable, NUMA node, power setting) or one "
+       remedy="the suspect named first says where to look: a node (its port, cable, NUMA node, power setting) or one "
               "link; then iperf3 by hand between the two, with several processes")
 def test_pair_bandwidth(site: Site, contract: Contract, evidence: Evidence, findings: Findings) -> None:
     fabric = contract.network.fabric
@@ -120,7 +120,9 @@ def _judge_flows(findings: Findings, evidence: Evidence, collector: str, names: 
             findings.fail("bandwidth beyond what the line can carry", "the measurement is wrong, not the line fast",
                           measured=measured, required=ceiling, **named)
     for suspect in suspects({pair: value >= least for pair, value in rates.items()}):
-        findings.fail("cause of slow flows", suspect.sentence(), subject=suspect.subject)
+        findings.cause("cause of slow flows", suspect.sentence(), subject=suspect.subject,
+                       evidence=[evidence.one(collector, flow(*pair)).id for pair, value in rates.items()
+                                 if value < least and suspect.explains(*pair)])
     return rates
 
 

@@ -76,6 +76,7 @@ def test_vlan(node: NodeFacts, contract: Contract, findings: Findings) -> None:
 def test_jumbo_path(site: Site, evidence: Evidence, findings: Findings) -> None:
     names = [host.name for host in site.group("gpu_nodes")]
     passed: dict[tuple[str, str], bool] = {}
+    ids: dict[tuple[str, str], str] = {}
     for source, target in flows(names):
         subject = flow(source, target)
         try:
@@ -83,11 +84,12 @@ def test_jumbo_path(site: Site, evidence: Evidence, findings: Findings) -> None:
         except Unmeasured as error:
             findings.blocked("full-size packets lost", str(error), subject=subject, required=0)
             continue
-        passed[source, target] = lost == 0
+        passed[source, target], ids[source, target] = lost == 0, record.id
         findings.equal("full-size packets lost", subject=subject, measured=lost, required=0, reason=reason,
                        unit="packets", evidence=(record.id,))
     for suspect in suspects(passed):
-        findings.fail("where the packets are lost", suspect.sentence(), subject=suspect.subject)
+        findings.cause("where the packets are lost", suspect.sentence(), subject=suspect.subject,
+                       evidence=[ids[pair] for pair, fine in passed.items() if not fine and suspect.explains(*pair)])
 
 
 def _jumbo(evidence: Evidence, subject: str) -> tuple[int, str, Record]:

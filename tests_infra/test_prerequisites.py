@@ -31,12 +31,13 @@ def test_tool_versions(contract: Contract, evidence: Evidence, findings: Finding
             findings.blocked("version", f"no way is known to ask {tool} for its version", **named)
             continue
         if not record.outcome.ok:
-            findings.fail("version", f"{' '.join(record.command)}: {record.outcome.reason()}", required=least, **named)
+            findings.fail("version", f"{' '.join(record.command)}: {record.outcome.reason()}", required=least,
+                          relation="≥", **named)
             continue
         try:
             version = PARSERS[tool](record.outcome.stdout)
         except ParseError as error:
-            findings.fail("version", str(error), required=least, **named)
+            findings.fail("version", str(error), required=least, relation="≥", **named)
             continue
         findings.holds("version", version >= parse_version(least), measured=version.text, required=least, relation="≥",
                        **named)
@@ -110,15 +111,17 @@ def test_reachability(node: NodeFacts, contract: Contract, evidence: Evidence, f
 def test_host_names(cluster: Cluster, site: Site, evidence: Evidence, findings: Findings) -> None:
     required = {host.name: [host.address] for host in site.hosts}
     here: dict[str, list[str] | None] = {}
+    ids = []
     for name in required:
         record = evidence.one("operator-names", name)
+        ids.append(record.id)
         # getent exits with 2 when the name is not known, which is an answer
         outcome = record.outcome
         if outcome is None or outcome.status != "exited" or outcome.exit_code not in (0, 2):
             here[name] = None
         else:
             here[name] = sorted({line.split()[0] for line in outcome.stdout.splitlines() if line.split()})
-    _judge_names(findings, "operator", here, required)
+    _judge_names(findings, "operator", here, required, tuple(ids))
     for node in cluster:
         try:
             _judge_names(findings, node.name, {name: node.resolve.get(name) for name in required}, required,

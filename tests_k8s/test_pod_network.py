@@ -85,7 +85,9 @@ def test_pod_network(site: Site, kube: KubeFacts, findings: Findings) -> None:
             findings.equal(what, measured=measured, required=required, **named)
         good[source, target] = all(measured == required for measured, required in ends.values())
     for suspect in suspects(good):
-        findings.fail("where it fails", suspect.sentence(), subject=suspect.subject)
+        bad = [source for (source, target), fine in good.items() if not fine and suspect.explains(source, target)]
+        findings.cause("where it fails", suspect.sentence(), subject=suspect.subject, evidence=[
+            id for source in dict.fromkeys(bad) for id in kube.id(f"client/{source}", COLLECTOR)])
 
 
 @check("dns", phase=3, layer="kubernetes", area="k8s", needs=("kube-state", COLLECTOR), intrusive=True, clause=CLAUSE,

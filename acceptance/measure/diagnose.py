@@ -140,12 +140,7 @@ def _suspects(measured: Measured, limit: Limit) -> list[Suspect]:
 
 def _flows_of(suspect: Suspect, flows: Iterable[Flow]) -> list[Flow]:
     """The flows that a suspect would slow down."""
-    if suspect.kind in ("link", "only link"):
-        one, other = re.split("[↔→]", suspect.subject)
-        ends = [(one, other), (other, one)] if "↔" in suspect.subject else [(one, other)]
-        return [flow for flow in flows if flow in ends]
-    places = {"sending": (0,), "receiving": (1,), "node": (0, 1)}.get(suspect.kind, ())
-    return [flow for flow in flows if suspect.kind == "fabric" or any(flow[p] == suspect.subject for p in places)]
+    return [flow for flow in flows if suspect.explains(*flow)]
 
 
 def _tries(names: Sequence[str], measured: Measured, limit: Limit, suspect: Suspect) -> list[Pair]:

@@ -35,6 +35,12 @@ class Suspect:
             "fabric": f"something that all share: all {self.measured} flows are bad",
         }[self.kind]
 
+    def explains(self, source: str, target: str) -> bool:
+        """Whether it would slow down the flow from `source` to `target`."""
+        ends = {"node": (source, target), "sending": (source,), "receiving": (target,), "fabric": (self.subject,)}
+        links = (f"{source}→{target}", f"{source}↔{target}", f"{target}↔{source}")
+        return self.subject in ends.get(self.kind, links)
+
 
 def suspects(good: Mapping[Flow, bool]) -> list[Suspect]:
     """The smallest set of causes, most telling first, for flows given as (source, target) → good or not.

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from acceptance.findings import Finding, Verdict, show
 from acceptance.model import Item
-from acceptance.report.wording import clip, reason, wrong
+from acceptance.report.wording import clip, number, reason, wrong, wrong_together
 
 FEW = 3  # subjects with serial numbers in the register, records of evidence of one thing
 
@@ -21,6 +21,7 @@ class Line:
     verdict: Verdict
     subjects: list[str] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
+    cause: bool = False
 
     def add(self, finding: Finding) -> None:
         """Count one more finding that says the same."""
@@ -52,8 +53,30 @@ class Problem:
         lines: dict[str, Line] = {}
         for _, finding in self.found:
             text = wrong(finding) if len(self.checks) == 1 else clip(show(cause(finding)), 400)
-            lines.setdefault(text, Line(text, finding.verdict)).add(finding)
-        return list(lines.values())
+            lines.setdefault(text, Line(text, finding.verdict, cause=finding.cause)).add(finding)
+        return sorted(lines.values(), key=lambda line: not line.cause)
+
+    @cached_property
+    def defects(self) -> list[Line]:
+        """What was found, each quantity once: readings that differ are one defect, told with their range."""
+        if len(self.checks) > 1:
+            return self.lines
+        groups: dict[tuple[str, str], list[Finding]] = {}
+        for _, finding in self.found:
+            key = "" if number(finding.measured) else wrong(finding)
+            groups.setdefault((finding.quantity, key), []).append(finding)
+        lines = []
+        for group in groups.values():
+            line = Line(wrong_together(group), group[0].verdict, cause=group[0].cause)
+            for finding in group:
+                line.add(finding)
+            lines.append(line)
+        return sorted(lines, key=lambda line: not line.cause)
+
+    @property
+    def brief(self) -> list[Line]:
+        """What the first page tells: every cause, and of the rest so many that there are a few."""
+        return self.defects[:max(FEW, sum(line.cause for line in self.defects))]
 
     @property
     def title(self) -> str:
@@ -120,8 +143,12 @@ class Defect:
 
 
 def defects(found: Iterable[Problem]) -> list[Defect]:
-    """Every failure of a run, none left out: an unlisted known defect is lost at signature."""
-    rows = [(problem.items[0], line) for problem in found if problem.verdict is Verdict.FAIL for line in problem.lines]
+    """Every failure of a run, none left out: an unlisted known defect is lost at signature.
+
+    A row for each quantity of a check and each cause, however many subjects it concerns.
+    """
+    failed = [problem for problem in found if problem.verdict is Verdict.FAIL]
+    rows = [(problem.items[0], line) for problem in failed for line in problem.defects]
     return [Defect(f"D{number}", item, line) for number, (item, line) in enumerate(rows, start=1)]
 
 

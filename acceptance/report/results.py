@@ -12,6 +12,7 @@ from acceptance.model import Item, RunReport
 
 _CTRF = {Verdict.PASS: "passed", Verdict.FAIL: "failed", Verdict.BLOCKED: "failed", Verdict.WAIVED: "other",
          Verdict.NOT_RUN: "skipped"}
+AGREE = "the files of the run agree"
 
 
 def _message(item: Item) -> str:
@@ -36,12 +37,25 @@ def render_junit(report: RunReport) -> bytes:
             if tag:
                 message = _message(item)
                 ET.SubElement(case, tag, {"message": message.split("\n")[0]}).text = message
+    if report.contradictions:
+        _add_contradictions(root, report)
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True))
+
+
+def _add_contradictions(root: ET.Element, report: RunReport) -> None:
+    suite = ET.SubElement(root, "testsuite", {
+        "name": "run folder", "tests": "1", "failures": "0", "errors": "1", "skipped": "0", "time": "0",
+        "timestamp": report.header["started"][:19], "hostname": show(report.header["environment"]["operator"])})
+    case = ET.SubElement(suite, "testcase", {"classname": "run", "name": AGREE, "time": "0"})
+    message = "\n".join(show(line) for line in report.contradictions)
+    ET.SubElement(case, "error", {"message": message.split("\n")[0]}).text = message
 
 
 def render_ctrf(report: RunReport) -> str:
     """The Common Test Report Format."""
     statuses = [_CTRF[item.verdict] for item in report.items]
+    wrong = "\n".join(show(line) for line in report.contradictions)
+    statuses += ["failed"] if wrong else []
     start = int(datetime.fromisoformat(report.header["started"]).timestamp() * 1000)
     end = report.header["finished"]
     summary = {name: statuses.count(name) for name in ("passed", "failed", "skipped", "pending", "other")}
@@ -50,6 +64,8 @@ def render_ctrf(report: RunReport) -> str:
          "suite": [f"phase {item.check['phase']}", item.check["layer"]], "rawStatus": item.verdict.value,
          **({"message": _message(item)} if item.verdict is not Verdict.PASS else {})}
         for item in report.items]
+    if wrong:
+        tests.append({"name": AGREE, "status": "failed", "duration": 0, "rawStatus": "FAIL", "message": wrong})
     return json.dumps({
         "reportFormat": "CTRF", "specVersion": "0.0.0",
         "results": {

@@ -14,7 +14,7 @@ from acceptance.facts import NodeFacts
 from acceptance.findings import Finding, Verdict, show
 from acceptance.measure.ceilings import roce_payload_gbps, tcp_goodput_gbps
 from acceptance.model import Item
-from acceptance.report.wording import clip, promised, value
+from acceptance.report.wording import clip, measured_range, number, promised, value
 
 WORST_FIRST = (Verdict.FAIL, Verdict.BLOCKED, Verdict.NOT_RUN, Verdict.WAIVED, Verdict.PASS)
 QUANTITIES = 6  # shown of one criterion; those that did not pass come first
@@ -84,7 +84,8 @@ def _quantities(items: Sequence[Item]) -> list[Quantity]:
             rows += [_quantity(f"{name}, {finding.subject}", [finding]) for finding in group]
         else:
             rows.append(_quantity(name, group))
-    return sorted(rows, key=lambda row: WORST_FIRST.index(row.verdict))
+    causes = {clip(show(finding.quantity), 80) for item in items for finding in item.findings if finding.cause}
+    return sorted(rows, key=lambda row: (WORST_FIRST.index(row.verdict), row.name not in causes))
 
 
 def _quantity(name: str, findings: Sequence[Finding]) -> Quantity:
@@ -101,16 +102,15 @@ def _measured(findings: Sequence[Finding]) -> str:
     values = [finding.measured for finding in findings if finding.measured is not None]
     if not values:
         return "not measured"
-    unit = show(findings[0].unit)
-    if all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in values):
-        low, high = min(values), max(values)
-        text = f"{show(low)} to {show(high)}" if low != high else show(low)
+    if all(map(number, values)):
+        text = measured_range(findings)
     else:
         counts = Counter(clip(value(one), 90) for one in values)
         text = f"{len(counts)} different values" if len(counts) > DISTINCT else "; ".join(
             f"{one} ({count} of {len(values)})" if len(counts) > 1 else one for one, count in counts.items())
+        text = f"{text} {show(findings[0].unit)}".strip()
     silent = len(findings) - len(values)
-    return f"{text} {unit}".strip() + (f"; {silent} not measured" if silent else "")
+    return text + (f"; {silent} not measured" if silent else "")
 
 
 def layers(rows: Iterable[Criterion]) -> dict[tuple[int, str], list[Criterion]]:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from acceptance.figures import span
 from acceptance.findings import Finding, Verdict, show
 
 SYMBOLS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.BLOCKED: "■", Verdict.WAIVED: "~", Verdict.NOT_RUN: "–"}
@@ -37,11 +38,18 @@ def value(measured: Any) -> str:
     return show(measured) or "nothing"
 
 
+def reading(finding: Finding) -> str:
+    """The measured value without its unit."""
+    return finding.reading if number(finding.measured) else value(finding.measured)
+
+
 def promised(finding: Finding) -> str:
     """The required value with its relation (equality goes without saying) and unit; empty where there is none."""
     if not finding.relation:
         return ""
-    return f"{finding.relation.removeprefix('=')} {value(finding.required)} {finding.unit}".strip()
+    if finding.relation == "=":
+        return f"{value(finding.required)} {finding.unit}".strip()
+    return finding.wanted
 
 
 def reason(finding: Finding) -> str:
@@ -56,11 +64,37 @@ def wrong(finding: Finding, length: int = 400) -> str:
         return because if name == "evidence" else f"{name}: {because}"
     have = "not measured"
     if finding.measured is not None:
-        have = f"measured {clip(value(finding.measured), length)} {show(finding.unit)}".strip()
+        have = f"measured {clip(reading(finding), length)} {show(finding.unit)}".strip()
     need = f", required {clip(show(promised(finding)), length)}" if finding.relation else ""
     if finding.relation == "exactly" and because and len(have + need) > LONG:  # the reason says what differs
         return f"{name}: {because}"
     return f"{name}: {have}{need}" + (f" ({because})" if because else "")
+
+
+def wrong_together(findings: Sequence[Finding], length: int = 400) -> str:
+    """What is wrong with one quantity on several subjects: the range measured, what is required, the first reason."""
+    first = findings[0]
+    if len(set(map(wrong, findings))) == 1:
+        return wrong(first, length)
+    have = clip(measured_range(findings), length)
+    wanted = list(dict.fromkeys(promised(finding) for finding in findings if finding.relation))
+    need = f", required {clip(show(wanted[0]), length)}" if wanted else ""
+    need += f" and {len(wanted) - 1} more" if len(wanted) > 1 else ""
+    reasons = list(dict.fromkeys(show(reason(finding)) for finding in findings if finding.reason))
+    because = f" ({clip(reasons[0], length)}{' …' if len(reasons) > 1 else ''})" if reasons else ""
+    return f"{show(first.quantity)}: measured {have}{need}{because}"
+
+
+def measured_range(findings: Iterable[Finding]) -> str:
+    """What was measured, all of it numbers, as the range that it spans, with the unit."""
+    found = [finding for finding in findings if finding.measured is not None]
+    bounds = {bound for finding in found for bound in finding.bounds}
+    return f"{span([finding.measured for finding in found], sorted(bounds))} {show(found[0].unit)}".strip()
+
+
+def number(measured: Any) -> bool:
+    """Whether a range can be made of it."""
+    return isinstance(measured, (int, float)) and not isinstance(measured, bool)
 
 
 def names(subjects: Iterable[str], order: Mapping[str, int], limit: int | None = None) -> str:
