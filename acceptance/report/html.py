@@ -93,7 +93,7 @@ def statement(report: RunReport) -> str:
         "cluster. ")
     if accepted:
         text += (f"The parties accept phase {' and phase '.join(accepted)} as measured in this run, except for what is "
-                "listed above under “Not accepted by this signature”. ")
+                 "listed above under “Not accepted by this signature”. ")
     if other or not accepted:
         text += (f"Nothing more is accepted: {', '.join(other) or 'no gate was judged'}. A signature confirms what was "
                  "measured, not that it is in order.")
