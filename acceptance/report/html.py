@@ -65,6 +65,8 @@ def _with(items: Sequence[Item], verdict: Verdict) -> list[Item]:
 
 def why(gate: Gate) -> str:
     """One sentence for the decision of a gate."""
+    if gate.contradicted:
+        return "these verdicts are what the files say; they are not believed"
     musts = criteria([item for item in gate.items if item.check["level"] == "must"])
     held = sum(row.verdict is Verdict.PASS for row in musts)
     text = f"{held} of {len(musts)} required criteria hold everywhere"
