@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 
+from acceptance.evidence import in_ranges
 from acceptance.findings import Verdict, show
 from acceptance.model import ACCEPTED, CONDITIONS, REFUSED, Gate, Item, RunReport
 from acceptance.report import tables, wording
@@ -50,7 +51,7 @@ def _template() -> Template:
     environment = Environment(loader=PackageLoader("acceptance", "report"), undefined=StrictUndefined,
                               autoescape=select_autoescape(["html", "j2"]), trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"show": show, "value": wording.value, "symbol": wording.symbol, "css": wording.css,
-                            "names": wording.names, "clip": wording.clip}
+                            "names": wording.names, "in_ranges": in_ranges, "clip": wording.clip}
     return environment.get_template("report.html.j2")
 
 
