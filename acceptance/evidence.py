@@ -56,6 +56,19 @@ class Evidence:
         return found[-1]
 
 
+def in_ranges(ids: Iterable[str]) -> list[str]:
+    """Ids of records in order; those that follow one another as "e0190 to e0245"."""
+    runs: list[list[str]] = []
+    for id in sorted(set(ids)):
+        follows = runs and id[1:].isdecimal() and runs[-1][-1][1:].isdecimal() and int(id[1:]) == int(
+            runs[-1][-1][1:]) + 1
+        if follows:
+            runs[-1].append(id)
+        else:
+            runs.append([id])
+    return [text for run in runs for text in ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else run)]
+
+
 class Recorder:
     """Appends records to a file, each flushed to disk, from any thread. Secrets are replaced before writing."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acceptance.checks import COLLECTORS, Check
+from acceptance.evidence import in_ranges
 from acceptance.findings import Verdict, show
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def failure_text(judgement: Judgement, check: Check, item: str, config: Any) -> 
     lines += [f"  {finding.verdict.value:8}{show(finding.sentence())}" for finding in wrong[:shown]]
     if len(wrong) > shown:
         lines.append(f"  and {len(wrong) - shown} more in the report")
-    ids = sorted({id for finding in wrong for id in finding.evidence})
+    ids = in_ranges(show(id) for finding in wrong for id in finding.evidence)
     more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
     lines += [f"  evidence  {', '.join(ids[:SHOWN]) or 'none'}{more}", *_what_to_do(wrong, check),
               f"  again     {rerun_command(item, config)}"]

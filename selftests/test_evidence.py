@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acceptance.errors import Unmeasured, WrongUse
-from acceptance.evidence import HIDDEN, Recorder, read_evidence
+from acceptance.evidence import HIDDEN, Recorder, in_ranges, read_evidence
 from acceptance.transport.shell import Outcome
 
 TEXT = st.text(max_size=20)
@@ -186,3 +186,9 @@ def test_a_secret_never_reaches_the_file(tmp_path: Path, secret: str) -> None:
     (entry,) = read_evidence(path).all
     assert entry.document == {"said": f"bad password {HIDDEN}!"}
     assert entry.command == ("bind", HIDDEN)
+
+
+def test_ids_that_follow_one_another_are_told_as_a_range() -> None:
+    assert in_ranges(["e0012", "e0010", "e0011", "e0010", "e0003", "e0004", "x", "e9999", "e10000"]) == [
+        "e0003", "e0004", "e0010 to e0012", "e10000", "e9999", "x"]
+    assert in_ranges([]) == []

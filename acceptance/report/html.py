@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 
+from acceptance.evidence import in_ranges
 from acceptance.findings import Verdict, show
 from acceptance.model import ACCEPTED, CONDITIONS, REFUSED, Gate, Item, RunReport
 from acceptance.report import tables, wording
@@ -53,7 +54,7 @@ def _template() -> Template:
     environment = Environment(loader=PackageLoader("acceptance", "report"), undefined=StrictUndefined,
                               autoescape=select_autoescape(["html", "j2"]), trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"show": show, "value": wording.value, "symbol": wording.symbol, "css": wording.css,
-                            "names": wording.names, "clip": wording.clip}
+                            "names": wording.names, "in_ranges": in_ranges, "clip": wording.clip}
     return environment.get_template("report.html.j2")
 
 
@@ -74,6 +75,8 @@ def _with(items: Sequence[Item], verdict: Verdict) -> list[Item]:
 
 def why(gate: Gate) -> str:
     """One sentence for the decision of a gate."""
+    if gate.contradicted:
+        return "these verdicts are what the files say; they are not believed"
     musts = criteria([item for item in gate.items if item.check["level"] == "must"])
     held = sum(row.verdict is Verdict.PASS for row in musts)
     text = f"{held} of {len(musts)} required criteria hold everywhere"

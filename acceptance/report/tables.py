@@ -84,8 +84,7 @@ def _quantities(items: Sequence[Item]) -> list[Quantity]:
             rows += [_quantity(f"{name}, {finding.subject}", [finding]) for finding in group]
         else:
             rows.append(_quantity(name, group))
-    causes = {clip(show(finding.quantity), 80) for item in items for finding in item.findings if finding.cause}
-    return sorted(rows, key=lambda row: (WORST_FIRST.index(row.verdict), row.name not in causes))
+    return sorted(rows, key=lambda row: WORST_FIRST.index(row.verdict))
 
 
 def _quantity(name: str, findings: Sequence[Finding]) -> Quantity:
