@@ -135,7 +135,7 @@ def test_a_second_file_replaces_charts_in_their_place(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({"releases": own}))
     done = deploy("--dry-run", "--releases", str(tmp_path / "own.yaml"))
     assert done.returncode == 0, done.stderr
-    assert [line for line in done.stdout.splitlines() if line.startswith("deploy: ")] == [
+    assert [line for line in done.stderr.splitlines() if line.startswith("deploy: ")] == [
         "deploy: calico in acceptance", "deploy: tenants in kube-system", "deploy: validator in acceptance",
         "deploy: last in x"]
 

@@ -37,7 +37,7 @@ HISTOGRAMS = {"fsync": "etcd_disk_wal_fsync_duration_seconds", "commit": "etcd_d
               "step etcd leads to the check etcd")
 def test_api_health(site: Site, evidence: Evidence, findings: Findings) -> None:
     for host in site.group(CONTROL):
-        records = {record.document.get("path"): record for record in evidence.of("kube-health", host.name)
+        records = {str(record.document.get("path")): record for record in evidence.of("kube-health", host.name)
                    if isinstance(record.document, dict)}
         for path in PATHS:
             record = records.get(path)

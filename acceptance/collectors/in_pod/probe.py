@@ -17,7 +17,7 @@ import struct
 import time
 from typing import Any
 
-ATTEMPTS = 3
+ATTEMPTS = 5
 MTU_DISCOVER, DO_NOT_FRAGMENT = 10, 2  # IP_MTU_DISCOVER, IP_PMTUDISC_DO
 
 
