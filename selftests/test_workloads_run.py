@@ -1,6 +1,6 @@
 """The workloads, run: their documents are whole, and what goes wrong in a run stands in them, or there is none.
 
-torch is needed and must be there: `make setup` installs Debian's python3-torch.
+torch is needed: the first of these tests installs Debian's python3-torch where it is missing.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def test_a_burn_in_that_lost_a_rank_says_which(tmp_path: Path) -> None:
 
 
 def test_without_torchrun_one_line_says_so(tmp_path: Path) -> None:
-    done = subprocess.run([runs.PYTHON, *words(GEMM)], cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, text=True,
+    done = subprocess.run([runs.python(), *words(GEMM)], cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, text=True,
                           capture_output=True, timeout=60, check=False)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1

@@ -8,16 +8,19 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pynvml
 
 from acceptance.measure.documents import documents_in
+from lab.cluster import install
 from lab.hardware import gpus
 from lab.packages import LIBRARY, compile_nvml
 
 ROOT = Path(__file__).parents[1]
 PYTHON = "/usr/bin/python3"  # torch is Debian's: the package index's brings gigabytes of CUDA
+TORCH = "python3-torch"  # 147 MB to fetch, 640 MB on the disk, a minute; only these tests need it
 FAULTS = str(ROOT / "lab" / "workload_faults.py")
 DEADLINE_S = 180
 
@@ -28,6 +31,13 @@ DDP = ("ddp.py --device cpu --precision fp32 --layers 1 --width 32 --heads 2 --v
        "--warmups 2 --learning-rate 0.01 --tflops 0.0001 --busbw 0.01")
 BURNIN = "burnin.py --device cpu --dtype fp32 --size 64 --seconds 1 --iteration-seconds 0.3 --sample-seconds 0.1"
 NODE = "gpu-node-03"
+
+
+@cache
+def python() -> str:
+    """The Python that has torch, which is installed where it is not. Raises LabError."""
+    install([TORCH])
+    return PYTHON
 
 
 def words(text: str) -> list[str]:
@@ -43,9 +53,9 @@ def free_port() -> int:
 
 def command(*more: str, ranks: int, pods: int = 1, pod: int = 0, port: int | None = None) -> list[str]:
     """torchrun as a pod calls it, on a port that is free."""
-    return [PYTHON, "-m", "torch.distributed.run", "--nnodes", str(pods), "--nproc_per_node", str(ranks), "--node_rank",
-            str(pod), "--master_addr", "127.0.0.1", "--master_port", str(port or free_port()), "--redirects", "1",
-            "--tee", "1", *more]
+    return [python(), "-m", "torch.distributed.run", "--nnodes", str(pods), "--nproc_per_node", str(ranks),
+            "--node_rank", str(pod), "--master_addr", "127.0.0.1", "--master_port", str(port or free_port()),
+            "--redirects", "1", "--tee", "1", *more]
 
 
 def environment(scratch: Path, **more: str) -> dict[str, str]:
