@@ -35,6 +35,8 @@ def contradictions(lines: Sequence[Mapping[str, Any]], items: Sequence[Item],
     if evidence is None:
         if cited:
             yield f"evidence.jsonl is missing, while findings refer to {len(cited)} of its records"
+        elif lines:  # a run writes the file before it judges anything
+            yield "evidence.jsonl is missing, while findings.jsonl has verdicts"
     else:
         yield from _told("evidence.jsonl lacks records that findings refer to",
                          sorted(cited - {record.id for record in evidence.all}))

@@ -31,6 +31,12 @@ def without_evidence(path: Path) -> None:
     (path / "evidence.jsonl").unlink()
 
 
+def findings_and_no_trace_of_evidence(path: Path) -> None:
+    uncited = finding("gpus", Verdict.PASS).as_json() | {"evidence": []}
+    change_line(findings=[uncited])(path)
+    without_evidence(path)
+
+
 def emptied_evidence(path: Path) -> None:
     (path / "evidence.jsonl").write_text("")
 
@@ -52,6 +58,7 @@ def item_of_another_run(path: Path) -> None:
 
 @pytest.mark.parametrize(("change", "said"), [
     (without_evidence, "evidence.jsonl is missing, while findings refer to 1 of its records"),
+    (findings_and_no_trace_of_evidence, "evidence.jsonl is missing, while findings.jsonl has verdicts"),
     (emptied_evidence, "evidence.jsonl lacks records that findings refer to: e0001"),
     (red_finding_in_a_green_item, "gpu-inventory on gpu-node-01 is PASS while its findings make it FAIL"),
     (change_line(findings=[]), "gpu-inventory on gpu-node-01 is PASS while its findings make it FAIL"),
