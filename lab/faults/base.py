@@ -20,10 +20,12 @@ from lab.network import PORT
 Change = Callable[[str], str]
 
 NET = f"/sys/class/net/{PORT}"
-# the kernel counts link changes since boot and nothing resets it, so the simulated sysfs hides those of faults
-PORT_DOWN = f"cat {NET}/carrier_changes > /run/lab-carrier; ip link set {PORT} down"
-PORT_UP = (f"ip link set {PORT} up; [ ! -e /run/lab-carrier ] || "
-           f"{{ cat /run/lab-carrier > {NET}/carrier_changes; rm /run/lab-carrier; }}")
+# the kernel counts link changes since boot and nothing resets it, so the simulated sysfs hides those of faults;
+# it forgets the routes through a port that goes down, which a server's network configuration would bring back
+PORT_DOWN = (f"cat {NET}/carrier_changes > /run/lab-carrier; ip route show default > /run/lab-route; "
+             f"ip link set {PORT} down")
+PORT_UP = (f"ip link set {PORT} up; [ ! -e /run/lab-carrier ] || {{ xargs -r ip route replace < /run/lab-route; "
+           f"cat /run/lab-carrier > {NET}/carrier_changes; rm /run/lab-carrier; }}")
 
 
 @dataclass(frozen=True)

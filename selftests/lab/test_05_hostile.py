@@ -54,6 +54,7 @@ def test_an_nvml_that_never_answers_blocks_only_that_hosts_gpus(lab: Lab, tmp_pa
 
 
 def test_a_host_that_dies_in_the_bandwidth_run_is_named(lab: Lab, tmp_path: Path) -> None:
+    routes = lab.host(VICTIM).run("ip route").stdout
     lab.host(VICTIM).run("systemd-run --quiet --unit lab-fault-death sh -c "
                          f"'until pgrep -x iperf3 >/dev/null; do sleep 0.1; done; {PORT_DOWN}'")
     try:
@@ -63,6 +64,7 @@ def test_a_host_that_dies_in_the_bandwidth_run_is_named(lab: Lab, tmp_path: Path
     reds = {f["subject"] for i in run.items for f in i["findings"] if f["verdict"] != "PASS"}
     assert reds
     assert all(VICTIM in subject for subject in reds), reds
+    assert lab.host(VICTIM).run("ip route").stdout == routes, "what comes after has this host as it was"
 
 
 def written(folder: Path) -> int:

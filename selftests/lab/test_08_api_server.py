@@ -26,6 +26,7 @@ from selftests.lab.conftest import ROOT, Run, lab_command, plain_environment
 CONTROL = "k8s-cp-01"
 RUN_S = 600.0
 MADE = ("pods", "services", "persistentvolumeclaims", "leases")
+STATE = "kubectl get nodes,pods -A -o wide; kubectl get events -A --field-selector type=Warning | tail -40"
 ONCE: list[dict[str, Any]] = [
     {"do": "429", "path": "/api/v1/pods"}, {"do": "500", "path": "/api/v1/nodes"},
     {"do": "cut", "path": "/apis/apps/v1/daemonsets"}, {"do": "restart", "path": "/apis/apps/v1/deployments"}]
@@ -48,7 +49,7 @@ def cluster(lab: Lab) -> Iterator[Lab]:
 def until(lab: Lab, condition: str) -> None:
     end = time.monotonic() + 180
     while lab.ops.run(condition, check=False, timeout=180).returncode:
-        assert time.monotonic() < end, condition
+        assert time.monotonic() < end, lab.ops.run(STATE, check=False, timeout=60).stdout
         time.sleep(1)
 
 
