@@ -20,7 +20,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-WORKLOAD = runpy.run_path(str(Path(__file__).parents[1] / "workloads" / "allreduce.py"), run_name="workload")
+FOLDER = Path(__file__).parents[1] / "workloads"
+sys.path.insert(0, str(FOLDER))  # where the workload finds ranks.py
+WORKLOAD = runpy.run_path(str(FOLDER / "allreduce.py"), run_name="workload")
 
 
 def bare(world: Any, buffers: list[Any]) -> float:
@@ -36,13 +38,12 @@ def bare(world: Any, buffers: list[Any]) -> float:
 
 def main(words: list[str]) -> int:
     """Both, in turns."""
-    parser = WORKLOAD["argument_parser"]()
-    parser.description = __doc__
+    parser = WORKLOAD["argument_parser"](__doc__)
     parser.add_argument("--bytes", type=WORKLOAD["number_of_bytes"], default=16 << 20)
     parser.add_argument("--operations", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=30)
     arguments = parser.parse_args(words)
-    world = WORKLOAD["World"](arguments)
+    world = WORKLOAD["World"]("allreduce", arguments)
     dist.init_process_group("nccl" if world.cuda else "gloo", store=world.store, rank=world.rank,
                             world_size=world.size, timeout=world.timeout)
     case = WORKLOAD["Case"]("all_reduce", "in_place", arguments.bytes, arguments.bytes // 4)

@@ -97,7 +97,7 @@ def test_a_pod_is_made_as_the_contract_says(tmp_path: Path) -> None:
     chosen = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     assert chosen[0]["matchExpressions"][0]["values"] == NODES
     for files in cluster.files:
-        assert "pynvml.py" in files["data"]
+        assert {"pynvml.py", "ranks.py"} < set(files["data"])
         assert sum(map(len, files["data"].values())) < 900_000, "a ConfigMap holds 1 MiB"
 
 

@@ -1,4 +1,4 @@
-"""The workloads as files: each alone is enough, for an old Python too, and its document is described; manifests."""
+"""The workloads as files: each needs ranks.py alone, for an old Python too; its document is described; manifests."""
 
 from __future__ import annotations
 
@@ -23,30 +23,25 @@ FILES = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.
 MODELS: dict[str, type[BaseModel]] = {
     "allreduce": AllreduceDocument, "ddp": DdpDocument, "gemm": GemmDocument, "memcpy": MemcpyDocument,
     "burnin": BurninDocument}
-COMMON = "# ---- the same in every workload"
+SHARED = "ranks"
 MARKS = {"acceptance/run": "r-1", "acceptance/role": "allreduce"}
 VALUES: dict[str, Any] = {
     "name": "acceptance-allreduce", "namespace": "acceptance", "labels": MARKS, "image": "registry/torch:23.10",
-    "launcher": ["torchrun"], "files": {"allreduce.py": FILES["allreduce"]}, "script": "allreduce.py",
-    "arguments": ["--max-bytes", "8G", "--log-dir", "/tmp/a \"b\" {c: d} # e"], "pods": 8, "ranks": 4, "nodes": [],
-    "port": 29500, "deadline_s": 1800, "resources": {"limits": {"nvidia.com/gpu": "4", "rdma/hca": "1"}},
-    "capabilities": ["IPC_LOCK"], "security": {}, "shm_mib": 8192, "env": {"NCCL_ALGO": "Ring", "NUMBER": 1},
+    "launcher": ["torchrun"], "files": {f"{name}.py": FILES[name] for name in ("allreduce", SHARED)},
+    "script": "allreduce.py", "arguments": ["--max-bytes", "8G", "--log-dir", "/tmp/a \"b\" {c: d} # e"],
+    "pods": 8, "ranks": 4, "nodes": [], "port": 29500, "deadline_s": 1800,
+    "resources": {"limits": {"nvidia.com/gpu": "4", "rdma/hca": "1"}}, "capabilities": ["IPC_LOCK"], "security": {},
+    "shm_mib": 8192, "env": {"NCCL_ALGO": "Ring", "NUMBER": 1},
     "volumes": [], "mounts": []}
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_needs_python_3_8_and_torch_alone(name: str) -> None:
+def test_a_file_needs_python_3_8_torch_and_what_all_share(name: str) -> None:
+    known = {*sys.stdlib_module_names, "torch", "pynvml", *([SHARED] if name in MODELS else [])}
     for found in ast.walk(ast.parse(FILES[name], name, feature_version=(3, 8))):
         names = [alias.name for alias in found.names] if isinstance(found, ast.Import) else []
         names += [str(found.module)] if isinstance(found, ast.ImportFrom) else []
-        assert all(each.partition(".")[0] in {*sys.stdlib_module_names, "torch", "pynvml"} for each in names), names
-
-
-def test_what_all_share_is_the_same_in_all() -> None:
-    ends = {name: text.partition(COMMON)[2] for name, text in FILES.items() if name in MODELS}
-    assert set(ends) == set(MODELS)
-    assert len(set(ends.values())) == 1
-    assert "carry_out" in ends["gemm"]
+        assert {each.partition(".")[0] for each in names} <= known
 
 
 def test_no_workload_knows_of_a_fault() -> None:
@@ -77,7 +72,7 @@ def test_the_readme_describes_every_field_and_argument(name: str) -> None:
         assert f"`{field}`" in readme, field
     for argument in arguments.model_fields:
         assert f"`--{argument.replace('_', '-')}`" in readme, argument
-        assert f'"--{argument.replace("_", "-")}"' in FILES[name] or name == "ddp", argument
+        assert f'"--{argument.replace("_", "-")}"' in FILES[name] + FILES[SHARED] or name == "ddp", argument
 
 
 TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER / "manifests"), undefined=jinja2.StrictUndefined,
@@ -114,7 +109,7 @@ def judge_pod(pod: dict[str, Any]) -> None:
 
 def test_the_job() -> None:
     files, service, job = rendered("job.yaml.j2")
-    assert files["data"] == {"allreduce.py": FILES["allreduce"]}, "a file arrives as it is"
+    assert files["data"] == VALUES["files"], "a file arrives as it is"
     assert {each["metadata"]["namespace"] for each in (files, service, job)} == {"acceptance"}
     assert all(each["metadata"]["labels"] == MARKS for each in (files, service, job))
     assert service["spec"]["clusterIP"] == "None"

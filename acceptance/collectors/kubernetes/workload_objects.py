@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parents[3] / "workloads"
 ROLE = "workload"
 SEVERAL = "several.py"
+SHARED = "ranks.py"  # which every workload imports
 MARGIN_S = 60.0  # after which Kubernetes ends the pods of a suite that is gone
 FIRST = ("gemm", "memcpy", "allreduce", "ddp")  # in this order, as one that fails ends those after it
 KINDS = {"ConfigMap": "configmaps", "Service": "services", "Job": "jobs", "PyTorchJob": "pytorchjobs"}
@@ -80,7 +81,7 @@ class Manifest:
 
     def files(self) -> dict[str, str]:
         """What the ConfigMap holds. Raises Unmeasured."""
-        names = [f"{one}.py" for one in self.run.workloads] + [SEVERAL] * (len(self.run.workloads) > 1)
+        names = [f"{one}.py" for one in self.run.workloads] + [SHARED] + [SEVERAL] * (len(self.run.workloads) > 1)
         try:
             found = {name: (FOLDER / name).read_text(encoding="utf-8") for name in names}
         except OSError as error:
