@@ -27,7 +27,8 @@ class Check:
     """One check: what it promises in the client's words, where it belongs, and what to do when it is red.
 
     `hosts` is an inventory group ("gpu_nodes", "k8s_control", "all") when the check judges each host alone, or
-    None when it judges the cluster as a whole. `level` is "must" or "target".
+    None when it judges the cluster as a whole. `level` is "must" or "target". `performance` ones judge workloads that
+    load all GPUs for long.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Check:
     intrusive: bool
     function: str
     module: str
+    performance: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ COLLECTORS: dict[str, Collector] = {}
 def check(
     id: str, *, phase: int, layer: str, area: str, clause: str, criterion: str, remedy: str,
     hosts: str | None = None, needs: tuple[str, ...] = ("facts",), level: str = "must",
-    daily: bool = False, intrusive: bool = False,
+    daily: bool = False, intrusive: bool = False, performance: bool = False,
 ) -> Callable[[Function], Function]:
     """Register a pytest test as the check of one criterion; the plugin adds the markers that follow from it."""
     if layer not in LAYERS or area not in AREAS or phase not in range(1, 6) or level not in ("must", "target"):
@@ -86,7 +88,7 @@ def check(
         if known and (known.module, known.function) != (function.__module__, function.__name__):
             raise WrongUse(f"check {id} is defined twice: in {known.module} and in {function.__module__}")
         entry = Check(id, phase, layer, area, clause, criterion, remedy, hosts, needs, level, daily, intrusive,
-                      function.__name__, function.__module__)
+                      function.__name__, function.__module__, performance)
         CHECKS[id] = entry
         function.__acceptance_check__ = entry  # type: ignore[attr-defined]
         return function

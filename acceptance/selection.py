@@ -19,6 +19,7 @@ MARKERS = {
     **{area: f"checks of area {area}" for area in AREAS},
     "daily": "read-only checks of the daily health check",
     "intrusive": "checks that create load or objects",
+    "performance": "checks by workloads that load all GPUs, for minutes to hours",
 }
 Planned = tuple[str, str]  # check id, subject
 
@@ -44,7 +45,7 @@ def check_expression(expression: str, known: Iterable[str]) -> None:
 
 def markers_of(check: Check) -> list[str]:
     """Names of the markers that follow from a check's catalogue entry."""
-    flags = [name for name in ("daily", "intrusive") if getattr(check, name)]
+    flags = [name for name in ("daily", "intrusive", "performance") if getattr(check, name)]
     return [f"phase{check.phase}", check.layer, check.area, *flags]
 
 

@@ -100,9 +100,10 @@ def definition(group: str, version: str, kind: str, plural: str) -> Raw:
 
 def rights(contract: Contract) -> list[Raw]:
     """Roles and bindings of the chart "validator", rendered from the contract. Raises BenchError."""
-    data = contract.model_dump(mode="json", by_alias=True)["kubernetes"]
+    data = contract.model_dump(mode="json", by_alias=True)
     words = [str(programs.PROGRAMS["helm"].built), "template", "validator", str(CHARTS / "validator"), "-f", "-"]
-    values = json.dumps({name: data[name] for name in ("probes", "tenants", "rbac")})
+    values = json.dumps({name: data["kubernetes"][name] for name in ("probes", "tenants", "rbac")} | {
+        "workloads": data["performance"]["pods"]})
     done = subprocess.run(words, input=values, text=True, capture_output=True, timeout=60, check=False)
     if done.returncode:
         raise BenchError(f"helm template: {done.stderr.strip() or 'failed'}")

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from acceptance.site.inventory import Host
-from lab import cgroup, network
+from lab import cgroup, network, workload_files
 from lab.detached import start_detached
 from lab.hardware import simulated_tree
 
@@ -56,6 +56,9 @@ def _personalise(upper: Path, host: Host, hosts_file: str, key: str) -> None:
     # without the right to set the clock chronyd still measures it, but its unit would not start
     write("etc/systemd/system/chrony.service.d/lab.conf", "[Unit]\nConditionCapability=\n")
     write("etc/default/chrony", 'DAEMON_OPTS="-F 1 -x"\n')
+    if "gpu_nodes" in host.groups:
+        for name, text in workload_files.files().items():
+            write(f"{workload_files.FOLDER.lstrip('/')}/{name}", text)
     write("home/admin/.ssh/authorized_keys", key, 0o600)
     for path in (upper / "home/admin", upper / "home/admin/.ssh", upper / "home/admin/.ssh/authorized_keys"):
         os.chown(path, 1000, 1000)

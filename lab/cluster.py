@@ -60,7 +60,7 @@ def up() -> int:
         _clear()
         steps = [
             Step("installing what the machine lacks", 1, lambda: install(MACHINE_PACKAGES)),
-            Step("Debian root file system (cached once made)", 1 if kept().exists() else 70,
+            Step("Debian root file system (cached once made)", 1 if kept().exists() else 90,
                  lambda: void(root_file_system())),
             Step("Kubernetes and other Go programs (cached once built)", programs.about_s(), programs.build_all),
             Step("packages of driver, fabric tools and Kubernetes", 3, lambda: _packages(lab)),

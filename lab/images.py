@@ -55,8 +55,9 @@ def _busybox(*names: str, entrypoint: tuple[str, ...] = ()) -> Image:
 
 
 def _python(rootfs: Path) -> Image:
-    """busybox and the root file system's Python, without its tests and its graphical toolkit."""
-    modules = archives.tree(rootfs, "usr/lib/python3.11", ("test", "tests", "tkinter", "idlelib", "__pycache__"))
+    """busybox and the root file system's Python, without its tests, its graphical toolkit, and packages like numpy."""
+    modules = archives.tree(rootfs, "usr/lib/python3.11",
+                            ("test", "tests", "tkinter", "idlelib", "__pycache__", "dist-packages"))
     loaded = [place for place in modules if place.endswith(".so")]
     files = archives.closure(rootfs, ("usr/bin/python3.11", *loaded))
     busybox = _busybox()

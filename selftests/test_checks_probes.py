@@ -16,7 +16,8 @@ from selftests.test_checks_kubernetes import at, items, of
 
 NODE, OTHER, CONTROL = "gpu-node-03", "gpu-node-04", "k8s-cp-01"
 TRIED = sorted(check.id for check in load_catalogue(ROOT).values()
-               if check.intrusive and any(need.startswith("kube-") for need in check.needs))
+               if check.intrusive and not check.performance  # those are in test_gate.py
+               and any(need.startswith("kube-") for need in check.needs))
 PROBES, FLOWS, GPUS = "kube-probes", "kube-flows", "kube-gpu-pods"
 
 

@@ -8,25 +8,24 @@ from typing import Any
 
 import pytest
 
-from acceptance.errors import Unmeasured
 from acceptance.evidence import Evidence, Record
 from acceptance.facts import Cluster
 from acceptance.findings import Finding, Findings, Verdict
-from acceptance.measure.gate import COLLECTOR, WORKLOADS, Given, judge_burnin, judge_gemm, judge_memcpy
-from acceptance.measure.gate_network import judge_allreduce, judge_ddp
+from acceptance.measure.gate import COLLECTOR, WORKLOADS
+from acceptance.selection import load_catalogue
 from acceptance.site.load import Site
 from selftests import workload_documents as made
 from selftests.nccl_samples import gloo_lines, log_lines
-from selftests.synthetic import Broken, reds, subjects
+from selftests.synthetic import ROOT, Broken, judge_check, reds, subjects
 from selftests.workload_documents import NODES, RANKS, SMALL
 
 Raw = dict[str, Any]
 Change = Callable[[Raw], Any]
-JUDGE: dict[str, Callable[[Given, Findings], None]] = {
-    "gemm": judge_gemm, "memcpy": judge_memcpy, "burnin": judge_burnin, "allreduce": judge_allreduce, "ddp": judge_ddp}
+CHECK = {"gemm": "gemm", "memcpy": "memcpy", "burnin": "burn-in", "allreduce": "nccl-allreduce", "ddp": "ddp-training"}
 FACTS = Broken().cluster()
-SLOW, AT = 13, "gpu-node-04/gpu1"  # a rank, and its GPU
-every = pytest.mark.parametrize("workload", sorted(JUDGE))
+NODE = "gpu-node-04"
+SLOW, AT = 13, f"{NODE}/gpu1"  # a rank, and its GPU
+every = pytest.mark.parametrize("workload", sorted(CHECK))
 
 
 def run_of(workload: str, **changed: Any) -> Raw:
@@ -52,12 +51,7 @@ def evidence(documents: dict[str, Raw | str], runs: dict[str, Raw] | None = None
 
 
 def judged(workload: str, found: Evidence, site: Site = SMALL, cluster: Cluster = FACTS) -> Findings:
-    findings = Findings("cluster")
-    try:
-        JUDGE[workload](Given(site, found, cluster), findings)
-    except Unmeasured as problem:
-        findings.blocked("evidence", str(problem))
-    return findings
+    return judge_check(CHECK[workload], cluster, NODE, found, site)
 
 
 def broken(workload: str, *changes: Change) -> list[Finding]:
@@ -66,6 +60,14 @@ def broken(workload: str, *changes: Change) -> list[Finding]:
     for change in changes:
         change(documents[workload])  # type: ignore[arg-type]
     return reds(judged(workload, evidence(documents)))
+
+
+def test_every_check_by_workloads_is_among_them() -> None:
+    checks = [check for check in load_catalogue(ROOT).values() if check.performance]
+    assert {check.id for check in checks} == set(CHECK.values())
+    for workload, id in CHECK.items():
+        [needs] = [check.needs for check in checks if check.id == id]
+        assert needs == ("facts", COLLECTOR.get(workload, WORKLOADS))
 
 
 @every
@@ -171,7 +173,6 @@ def sampled(name: str, values: Callable[[int], Any]) -> Change:
 
 FALLBACK = [line.replace("NET/IB/0", "NET/Socket/0") if ":912:" in line or ":915:" in line else line
             for line in log_lines()]  # all of the fourth node's
-NODE = "gpu-node-04"
 DEFECTS: list[tuple[str, str, Change, set[str], str]] = [
     ("gemm, one GPU slow", "gemm", slower(SLOW, 1.2, "tflops"), {AT}, "bf16 GEMM"),
     ("gemm, wrong result", "gemm", at("rows", 0, "wrong", SLOW, value=3), {AT}, f"rank {SLOW}: the result is wrong"),

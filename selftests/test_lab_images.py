@@ -165,3 +165,13 @@ def test_a_link_replaces_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("old")
     link(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").read_text() == "new"
+
+
+def test_the_python_image_holds_no_packages_of_the_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("os.py", "test/test_os.py", "dist-packages/numpy/core/multiarray.so"):
+        path = tmp_path / "usr/lib/python3.11" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.setattr(archives, "closure", lambda root, programs: {name: root / name for name in programs})
+    found = images._python(tmp_path).files
+    assert [place for place in found if "python3.11/" in place] == ["usr/lib/python3.11/os.py"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from lab.errors import LabError
-from lab.faults import compute, gpu, kubernetes, networking, prerequisites, security, tenancy
+from lab.faults import compute, gpu, kubernetes, networking, performance, prerequisites, security, tenancy
 from lab.faults.base import Expect, Fault
 
 FAULTS: dict[str, Fault] = {}
-for _module in (prerequisites, networking, security, compute, gpu, kubernetes, tenancy):
+for _module in (prerequisites, networking, security, compute, gpu, kubernetes, tenancy, performance):
     for _fault in _module.FAULTS:
         if _fault.name in FAULTS:
             raise LabError(f"two faults are called {_fault.name}")

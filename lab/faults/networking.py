@@ -36,11 +36,13 @@ class SwitchFault(Fault):
 
 
 @dataclass(frozen=True)
-class HalfRate(Fault):
-    """The host's port sends at half the rate of the others."""
+class SlowPort(Fault):
+    """The host's port sends at a part of the rate of the others."""
+
+    part: float = 0.5
 
     def inject(self, lab: Lab, target: str) -> None:
-        self._shape(lab, target, 0.5)
+        self._shape(lab, target, self.part)
 
     def clear(self, lab: Lab, target: str) -> None:
         self._shape(lab, target, 1)
@@ -154,7 +156,7 @@ FAULTS: tuple[Fault, ...] = (
         clear_command=f"systemctl stop lab-fault-errors; [ ! -e /run/lab-fault-errors ] || "
                       f"cat /run/lab-fault-errors > {IB}/hw_counters/out_of_sequence",
     ),
-    HalfRate("node-half-rate", "one node reaches half the rate", BANDWIDTH, fabric=True, target="gpu-node-05"),
+    SlowPort("node-half-rate", "one node reaches half the rate", BANDWIDTH, fabric=True, target="gpu-node-05"),
     SlowLink("link-slow", "one path between two nodes carries less than half",
              (Expect("pair-bandwidth", "*{host}*gpu-node-06*"), Expect("fabric-errors", "{host}*", required=False)),
              fabric=True),

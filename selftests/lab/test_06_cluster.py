@@ -21,7 +21,7 @@ from lab.hosts import Lab, home
 from selftests.lab.conftest import ROOT, Run, aloud, lab_command, play, run_suite
 from selftests.lab.test_03_healthy import judge_again
 
-GATES = "phase3 or phase5"
+GATES = "(phase3 or phase5) and not performance"
 EXTRA = ("-e", "@lab/ansible/kubernetes.yml", "-e", f"@{home()}/operator/images.yml")
 KINDS = ("namespaces,pods,deployments,daemonsets,statefulsets,jobs,services,configmaps,secrets,serviceaccounts,roles,"
          "rolebindings,clusterroles,clusterrolebindings,networkpolicies,resourcequotas,limitranges,"
@@ -90,6 +90,13 @@ def test_deploying_the_charts_again_replaces_nothing(cluster: Lab) -> None:
 def test_the_gates_are_accepted(healthy: Run) -> None:
     assert healthy.reds() == [], healthy.output[-4000:]
     assert healthy.exit_code == 0
+
+
+def test_the_workloads_are_accepted_and_leave_nothing(cluster: Lab, tmp_path: Path) -> None:
+    run = run_suite(tmp_path / "run", "-m", "performance", timeout=1800)
+    assert run.reds() == [], run.output[-4000:]
+    assert run.exit_code == 0
+    assert own(cluster) == {}
 
 
 def test_the_hosts_are_still_accepted(cluster: Lab, tmp_path: Path) -> None:
