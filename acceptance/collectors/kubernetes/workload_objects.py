@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from acceptance.site.contract import Contract
 
 FOLDER = Path(__file__).parents[3] / "workloads"
-ROLE = "workload"
 SEVERAL = "several.py"
 SHARED = "ranks.py"  # which every workload imports
 MARGIN_S = 60.0  # after which Kubernetes ends the pods of a suite that is gone
@@ -69,8 +68,8 @@ class Manifest:
 
     @property
     def marks(self) -> dict[str, str]:
-        """The labels of all its objects, which are on no others."""
-        return labels(self.run_id, ROLE)
+        """The labels of all its objects, which are on no others, those of a run before it included."""
+        return labels(self.run_id, self.run.name)
 
     @cached_property
     def words(self) -> list[str]:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from acceptance.collectors.kubernetes.objects import ROLE as ROLE_LABEL
+from acceptance.collectors.kubernetes.objects import ROLE
 from acceptance.collectors.kubernetes.owned import Owned, Raw, at_once, phase, why_not
-from acceptance.collectors.kubernetes.workload_objects import ROLE, Run
+from acceptance.collectors.kubernetes.workload_objects import Run
 from acceptance.errors import ApiFailed
 from acceptance.measure.documents import MARK
 from acceptance.parse.torchrun import failed_ranks
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ENDED = ("Succeeded", "Failed")
 POLL_S, SLOW_POLL_S = 0.5, 5.0
+AWAY_S = 60.0  # how long the API may not answer: ranks at work can starve it
 GRACE_S = 30.0  # for the other pods to end, once one has failed
 SAY_S = 15.0
 TAIL, EVENTS = 30, 30  # lines of a log, events: the last ones
@@ -49,11 +50,12 @@ class Watch:
     def follow(self) -> None:
         """Wait until all pods have ended, one has failed and the others had time to, or the time is over.
 
-        Raises ApiFailed, Stopped.
+        Raises ApiFailed where the API stays away, Stopped.
         """
         begun, started, failed = time.monotonic(), None, None
+        answered = begun
         while not self.ended:
-            self._look()
+            answered = self._look_again(answered)
             now = time.monotonic()
             states = [phase(one) for one in self.pods.values()]
             if started is None and self._all(states, "Running", *ENDED):
@@ -85,9 +87,19 @@ class Watch:
         """Whether a pod that was running is gone, or its node is."""
         return any(phase(one) == "Running" and (one.get("gone") or self.own.lost(one)) for one in self.pods.values())
 
+    def _look_again(self, answered: float) -> float:
+        """When the API last answered, which was at `answered` before."""
+        try:
+            self._look()
+        except ApiFailed:
+            if time.monotonic() - answered > self.session.patient(AWAY_S):
+                raise
+            return answered
+        return time.monotonic()
+
     def _look(self) -> None:
         found = {name: one for (_, name), one in self.own.pods(self.space).items()
-                 if (one["metadata"].get("labels") or {}).get(ROLE_LABEL) == ROLE}
+                 if (one["metadata"].get("labels") or {}).get(ROLE) == self.run.name}
         for name in self.pods:
             if name not in found:
                 self.pods[name].setdefault("gone", True)
