@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +26,7 @@ Say = Callable[[str, int, int, str], None]  # collector, done, total, text
 
 @dataclass(frozen=True)
 class Session:
-    """What a collector may use. Everything it records bears its id."""
+    """What a collector may use. Everything it records bears its id. `checks` are those that ask for it, by id."""
 
     site: Site
     shell: Shell
@@ -38,6 +38,7 @@ class Session:
     api: Kube | None = None
     run_id: str = ""
     held: Turn | None = None
+    checks: frozenset[str] = frozenset()
 
     @property
     def kube(self) -> Kube:
@@ -111,21 +112,24 @@ class Noting:
         return answer
 
 
-def run_collectors(ids: Sequence[str], site: Site, shell: Shell, local: Shell, recorder: Recorder, say: Say,
-                   kube: Kube | None = None, run_id: str = "", turn: Turn | None = None, absent: str = "") -> None:
-    """Run the collectors one after the other. One that fails or outlasts its deadline leaves a record that says so.
+def run_collectors(ids: Mapping[str, Collection[str]], site: Site, shell: Shell, local: Shell, recorder: Recorder,
+                   say: Say, kube: Kube | None = None, run_id: str = "", turn: Turn | None = None,
+                   absent: str = "") -> None:
+    """Run collectors, one after the other, each for the checks that ask for it.
 
-    `absent` says why there is no `kube`: it stands in the record of each collector that would have asked it. Requests
-    to the API that had to be tried again are in the record "tried again" of the collector.
+    One that fails or outlasts its deadline leaves a record that says so. `absent` says why there is no
+    `kube`: it stands in the record of each collector that would have asked it. Requests to the API that had to be tried
+    again are in the record "tried again" of the collector.
     """
-    for id in ids:
+    for id, checks in ids.items():
         one = COLLECTORS[id]
         say(id, 0, 0, one.purpose)
         started = time.monotonic()
         error: dict[str, Any] | None = {"error": absent}
         noting = None if kube is None else Noting(kube)
         if not (one.kube and kube is None and absent):
-            error = _run(one, Session(site, shell, local, recorder, id, say, threading.Event(), noting, run_id, turn))
+            error = _run(one, Session(site, shell, local, recorder, id, say, threading.Event(), noting, run_id, turn,
+                                      frozenset(checks)))
         if noting and noting.noted:
             recorder.record(id, "tried again", document={"requests": noting.noted})
         if error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,8 +84,8 @@ class LiveRun:
                 folder.evidence.write_bytes(raw)  # what was read: a run still going on would have more by now
             return cls(site, folder, source, api, evidence, _open=opened.pop_all())
 
-    def collect(self, ids: Sequence[str], progress: Progress) -> None:
-        """Record evidence, unless a recorded run is judged again."""
+    def collect(self, ids: Mapping[str, Collection[str]], progress: Progress) -> None:
+        """Record evidence by these collectors, each for the checks that ask, unless a recorded run is judged again."""
         if self.source:
             self.answers = RecordedAnswers(self.evidence, SITE_COLLECTOR)
         else:

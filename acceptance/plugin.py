@@ -256,13 +256,15 @@ def _site_test(item: pytest.Item) -> SiteTest | None:
     return item.stash.get(SITE_TEST, None)
 
 
-def needed(items: Iterable[CheckItem | SiteTest]) -> list[str]:
-    """Collectors that the items need, facts first, then in the order in which checks ask for them."""
-    ids = dict.fromkeys(need for item in items for need in item.check.needs)
+def needed(items: Iterable[CheckItem | SiteTest]) -> dict[str, frozenset[str]]:
+    """Collectors that the items need, and the checks that ask for each: facts first, then in the order of the items."""
+    ids: dict[str, frozenset[str]] = {}
+    for check in (item.check for item in items):
+        ids |= {need: ids.get(need, frozenset()) | {check.id} for need in check.needs}
     unknown = [id for id in ids if id not in COLLECTORS]
     if unknown:
         raise WrongUse(f"no collector is called {unknown[0]}; known are {', '.join(sorted(COLLECTORS))}")
-    return sorted(ids, key=lambda id: (id != "facts", COLLECTORS[id].intrusive))
+    return {id: ids[id] for id in sorted(ids, key=lambda id: (id != "facts", COLLECTORS[id].intrusive))}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ class Progress:
         self._contract: Contract | None = None
         self._shown = False
 
-    def header(self, site: Site, items: Sequence[Any], collectors: Sequence[str], folder: Path) -> None:
+    def header(self, site: Site, items: Sequence[Any], collectors: Collection[str], folder: Path) -> None:
         """What the run is about to do."""
         self._contract = site.contract
         checks = {item.check.id for item in items}

@@ -25,7 +25,7 @@ def main(out: Path) -> None:
     site = dataclasses.replace(site, hosts=site.group("gpu_nodes"))
     with (contextlib.closing(SshShell(site.contract.ssh, {host.name: host for host in site.hosts})) as shell,
           contextlib.closing(Recorder(out / "evidence.jsonl")) as recorder):
-        run_collectors(["facts"], site, shell, LocalShell(), recorder, lambda *_: None)
+        run_collectors({"facts": ()}, site, shell, LocalShell(), recorder, lambda *_: None)
         records = recorder.evidence().records("facts")
     found = {}
     for record in records:

@@ -56,6 +56,11 @@ class Outcome:
         return not self.missed and not self.error and bool(self.found)
 
     @property
+    def problem(self) -> str:
+        """Why it is not proven."""
+        return "; ".join(filter(None, [self.error, *(f"not red: {m}" for m in self.missed)])) or "nothing turned red"
+
+    @property
     def checks(self) -> str:
         """The checks that turned red, or what the run was refused with."""
         return ", ".join(sorted({check for check, _ in self.found})) or "none"
@@ -198,8 +203,8 @@ class Proof:
         """The proof as a Markdown table."""
         lines = ["# Fault × check", "", "| fault | on | checks that turned red | proven |", "|---|---|---|---|"]
         for o in self.outcomes:
-            problem = "; ".join(filter(None, [o.error, *(f"not red: {m}" for m in o.missed)]))
-            lines.append(f"| {o.placed.fault.name} | {o.placed.host} | {o.checks} | {'yes' if o.proven else problem} |")
+            proven = "yes" if o.proven else o.problem
+            lines.append(f"| {o.placed.fault.name} | {o.placed.host} | {o.checks} | {proven} |")
         lines += ["", f"{sum(o.proven for o in self.outcomes)} of {len(self.outcomes)} faults proven."]
         lines += [f"Unannounced red in batch {n}: {check}: {subject}" for n, (check, subject) in self.strangers]
         lines += [f"Red on the healthy lab: {check}: {subject}" for check, subject in self.healthy]
@@ -227,6 +232,9 @@ def prove(lab: Lab, faults: Sequence[Fault], only: str = "") -> Proof:
         state = "as announced" if all(o.proven for o in results) and not extra else "NOT as announced"
         names = ", ".join(p.fault.name for p in batch)
         print(f"batch {number}/{len(batches)}, {left:.0f} s left: {state}: {names}", flush=True)
+        for line in [*(f"{o.placed.fault.name}: {o.problem}" for o in results if not o.proven),
+                     *(f"unannounced: {check}: {subject}" for check, subject in extra)]:
+            print(f"  {line}", flush=True)
     for number, one in enumerate(marks, 1):
         healthy += run_gates(lab, folder / f"healthy-after-{number}", one, only=only)
     proof = Proof(outcomes, strangers, healthy)

@@ -57,7 +57,7 @@ def through(tmp_path: Path) -> Iterator[Start]:
 def state(kube: LiveKube, tmp_path: Path) -> Evidence:
     """What kube-state records."""
     recorder = Recorder(tmp_path / "evidence.jsonl")
-    run_collectors(["kube-state"], SITE, LocalShell(), LocalShell(), recorder, lambda *_: None, kube, "run")
+    run_collectors({"kube-state": ()}, SITE, LocalShell(), LocalShell(), recorder, lambda *_: None, kube, "run")
     recorder.close()
     return recorder.evidence()
 

@@ -51,7 +51,7 @@ def collect(name: str, cluster: Any, tmp_path: Path, turn: Turn | None = None) -
     for subject, document in state().items():
         recorder.record("kube-state", subject, document=document)
     turn = turn or Turn(cluster, K8S.probes.namespace, RUN_ID)
-    run_collectors([name], SITE, LocalShell(), LocalShell(), recorder, lambda *_: None, cluster, RUN_ID, turn)
+    run_collectors({name: ()}, SITE, LocalShell(), LocalShell(), recorder, lambda *_: None, cluster, RUN_ID, turn)
     turn.end()
     recorder.close()
     return recorder.evidence()

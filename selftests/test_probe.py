@@ -206,7 +206,7 @@ def collected(outcome: Outcome, folder: Path) -> tuple[Cluster, FakeShell]:
     """The facts of a cluster where every host's call ended like this."""
     shell = FakeShell(outcome)
     recorder = Recorder(folder / "evidence.jsonl")
-    run_collectors(["facts"], SITE, shell, shell, recorder, lambda *_: None)
+    run_collectors({"facts": ()}, SITE, shell, shell, recorder, lambda *_: None)
     recorder.close()
     return build_cluster(SITE, recorder.evidence()), shell
 

@@ -269,7 +269,8 @@ register()
 kube, out = LiveKube(Path(sys.argv[1])), Path(sys.argv[2])
 turn = Turn(kube, SITE.contract.kubernetes.probes.namespace, out.name)
 turn.take()
-run_collectors(["kube-flows"], SITE, LocalShell(), LocalShell(), Recorder(out), lambda *_: None, kube, out.name, turn)
+run_collectors({"kube-flows": ()}, SITE, LocalShell(), LocalShell(), Recorder(out), lambda *_: None, kube, out.name,
+               turn)
 """
 
 

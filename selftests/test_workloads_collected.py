@@ -42,10 +42,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owned, "SHORT_S", 0.01)
 
 
-def collect(cluster: WorkloadCluster, folder: Path, name: str = WORKLOADS, site: Site = SMALL) -> Evidence:
+def collect(cluster: WorkloadCluster, folder: Path, name: str = WORKLOADS, site: Site = SMALL,
+            checks: tuple[str, ...] = ()) -> Evidence:
     recorder = Recorder(folder / "evidence.jsonl")
     turn = Turn(cluster, K8S.probes.namespace, RUN_ID)
-    run_collectors([name], site, LocalShell(), LocalShell(), recorder, lambda *_: None, cluster, RUN_ID, turn)
+    run_collectors({name: checks}, site, LocalShell(), LocalShell(), recorder, lambda *_: None, cluster, RUN_ID, turn)
     turn.end()
     recorder.close()
     assert [key for key in cluster.objects if key[1] != "leases" and key[0] != "ml-team"] == [], "all made is removed"
@@ -53,7 +54,7 @@ def collect(cluster: WorkloadCluster, folder: Path, name: str = WORKLOADS, site:
 
 
 def verdicts(found: Evidence, site: Site = SMALL) -> dict[str, Findings]:
-    return {workload: judged(workload, found, site) for workload in FIRST}
+    return {workload: judged(workload, found, site) for workload in FIRST.values()}
 
 
 @pytest.mark.parametrize("site", [SMALL, TOGETHER], ids=["one by one", "together"])
@@ -62,7 +63,19 @@ def test_healthy_workloads_are_green_and_leave_nothing(site: Site, tmp_path: Pat
     found = collect(cluster, tmp_path, site=site)
     for workload, findings in verdicts(found, site).items():
         assert findings.verdict() is Verdict.PASS, (workload, [one.sentence() for one in reds(findings)][:5])
-    assert len(cluster.jobs) == len(runs_of(site.contract, FIRST))
+    assert len(cluster.jobs) == len(runs_of(site.contract, tuple(FIRST.values())))
+
+
+@pytest.mark.parametrize("site", [SMALL, TOGETHER], ids=["one by one", "together"])
+def test_only_what_the_asking_checks_judge_runs(site: Site, tmp_path: Path) -> None:
+    found = collect(WorkloadCluster(), tmp_path, site=site, checks=("ddp-training", "gemm"))
+    kept = {one.subject for one in found.records(WORKLOADS) if one.subject.startswith("document/")}
+    assert kept == {"document/gemm", "document/ddp"}
+    assert judged("gemm", found, site).verdict() is Verdict.PASS
+    own = tmp_path / "own"
+    own.mkdir()
+    everything = collect(WorkloadCluster(), own, site=site, checks=("gemm", "a-site-s-own"))
+    assert len([one for one in everything.records(WORKLOADS) if one.subject.startswith("document/")]) == len(FIRST)
 
 
 def test_the_burn_in_is_a_run_of_its_own(tmp_path: Path) -> None:
@@ -197,7 +210,7 @@ def test_an_api_that_fails_on_the_way_is_never_a_pass(what: str, tmp_path: Path)
 
 def test_the_deadline_is_the_contracts() -> None:
     bounds = COLLECTORS[WORKLOADS].bound_s(SITE.contract), COLLECTORS[BURN_IN].bound_s(SITE.contract)
-    assert bounds == (bound_s(SITE.contract, FIRST), bound_s(SITE.contract, ("burnin",)))
+    assert bounds == (bound_s(SITE.contract, tuple(FIRST.values())), bound_s(SITE.contract, ("burnin",)))
     assert bounds[0] == 4 * (300 + 120) + 300 + 300 + 1800 + 1800
     assert bounds[1] == 300 + 120 + 4 * 3600 + 600
 

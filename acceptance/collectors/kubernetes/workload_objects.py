@@ -20,7 +20,8 @@ FOLDER = Path(__file__).parents[3] / "workloads"
 SEVERAL = "several.py"
 SHARED = "ranks.py"  # which every workload imports
 MARGIN_S = 60.0  # after which Kubernetes ends the pods of a suite that is gone
-FIRST = ("gemm", "memcpy", "allreduce", "ddp")  # in this order, as one that fails ends those after it
+# check → workload, in this order, as one that fails ends those after it
+FIRST = {"gemm": "gemm", "memcpy": "memcpy", "nccl-allreduce": "allreduce", "ddp-training": "ddp"}
 KINDS = {"ConfigMap": "configmaps", "Service": "services", "Job": "jobs", "PyTorchJob": "pytorchjobs"}
 Raw = dict[str, Any]
 
