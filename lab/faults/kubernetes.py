@@ -146,7 +146,8 @@ FAULTS: tuple[Fault, ...] = (
                  inject_command=delete("node {host}"),
                  # the agent of before holds a port that the one of the new node's pod needs
                  on_host_clear="kill $(pgrep -f '^/usr/local/bin/standin agent') || true; systemctl start kubelet",
-                 broken=gone("node {host}"), mended=f"{SOUND} && {PODS_SOUND}"),
+                 # kube-proxy of the new node meets the old one's rules, fails, and waits for half a minute
+                 broken=gone("node {host}"), mended=f"{SOUND} && {PODS_SOUND}", wait_s=300),
     ClusterFault("node-cordoned", "one node is cordoned",
                  (Expect("nodes", "{host}"), *may(("gpu-scheduling", "*"))), target="gpu-node-03",
                  inject_command="kubectl cordon {host}", clear_command="kubectl uncordon {host}", mended=SOUND),
