@@ -98,41 +98,43 @@ def marked(arguments: argparse.Namespace) -> None:
 
 
 def slow_product(arguments: argparse.Namespace) -> None:
-    """Every product of matrices takes --times as long, however busy the machine is."""
+    """Every product of matrices is made --times, so that it takes as many times the work, by whatever clock."""
     real = torch.mm
 
     def mm(*rest: Any, **more: Any) -> Any:
-        begun = time.perf_counter()
         product = real(*rest, **more)
-        if product.shape[0] >= arguments.size:
-            time.sleep((arguments.times - 1) * (time.perf_counter() - begun))
+        for _ in range(arguments.times - 1 if product.shape[0] >= arguments.size else 0):
+            real(*rest, **more)
         return product
 
     torch.mm = mm
 
 
-def _copy(arguments: argparse.Namespace, after: Callable[[Any, float], None]) -> None:
-    """`after` is called with the target of every copy of exactly --bytes bytes, and how long it took."""
+def _copy(arguments: argparse.Namespace, after: Callable[[Any, Callable[[], Any]], None]) -> None:
+    """`after` is called with the target of every copy of exactly --bytes bytes, and with what copies once more."""
     real = torch.Tensor.copy_
 
     def copy_(self: Any, *rest: Any, **more: Any) -> Any:
-        begun = time.perf_counter()
         done = real(self, *rest, **more)
         if self.dtype == torch.uint8 and self.numel() == arguments.bytes:  # numbers of other kinds are no copies
-            after(self, time.perf_counter() - begun)
+            after(self, lambda: real(self, *rest, **more))
         return done
 
     torch.Tensor.copy_ = copy_
 
 
 def slow_copy(arguments: argparse.Namespace) -> None:
-    """Every copy of --bytes takes --times as long."""
-    _copy(arguments, lambda _, seconds: time.sleep((arguments.times - 1) * seconds))
+    """Every copy of --bytes is made --times, so that it takes as many times the work, by whatever clock."""
+    def repeat(_: Any, copy: Callable[[], Any]) -> None:
+        for _ in range(arguments.times - 1):
+            copy()
+
+    _copy(arguments, repeat)
 
 
 def wrong_copy(arguments: argparse.Namespace) -> None:
     """The last element of every copy of --bytes arrives as another."""
-    def spoil(target: Any, _: float) -> None:
+    def spoil(target: Any, _: Callable[[], Any]) -> None:
         target[-1] += 1
 
     _copy(arguments, spoil)
@@ -226,7 +228,7 @@ def parsed(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--bytes", type=int, default=8, help="of the smallest message that is corrupted; of a copy")
     parser.add_argument("--size", type=int, default=32, help="of the smallest matrix whose product is wrong")
     parser.add_argument("--call", type=int, default=5, help="which call goes wrong")
-    parser.add_argument("--times", type=float, default=3, help="how much longer what is slow takes")
+    parser.add_argument("--times", type=int, default=3, help="how often what is slow is done")
     parser.add_argument("--seconds", type=float, default=0.3, help="by which a rank is late")
     parser.add_argument("--nccl-log", help="file that stands for NCCL's log; an empty word is none")
     parser.add_argument("--log-dir", default="/tmp", help="where it is laid: --log-dir of the workload")

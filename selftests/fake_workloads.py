@@ -60,16 +60,19 @@ class WorkloadCluster(FakeCluster):
         self._go_on(body)
 
     def _go_on(self, job: Raw) -> None:
-        """All pods run at once, or those that can wait for the others."""
-        pods = [one for (space, kind, _), one in self.objects.items() if (space, kind) == (SPACE, "pods")]
+        """All pods of a job run at once, or those that can wait for the others."""
+        marks = job["metadata"]["labels"].items()
+        pods = [one for (space, kind, _), one in self.objects.items()
+                if (space, kind) == (SPACE, "pods") and marks <= one["metadata"]["labels"].items()]
         if any(one["status"]["phase"] == "Pending" for one in pods):
             return
         for one in pods:
             number = one["metadata"]["number"]
             if number not in self.hangs:
                 code, log = self.ends.get(number, (0, self._log(number, job)))
-                ended = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}}
-                one["status"] |= {"phase": "Failed" if code else "Succeeded", "containerStatuses": [{"state": ended}]}
+                ended = {"exitCode": code, "reason": "Error" if code else "Completed"}
+                status = {"name": "worker", "restartCount": 0, "state": {"terminated": ended}}
+                one["status"] |= {"phase": "Failed" if code else "Succeeded", "containerStatuses": [status]}
                 one["log"] = log
 
     def _log(self, number: int, job: Raw) -> str:

@@ -197,6 +197,14 @@ def emptied(columns: Json) -> None:
         each.clear()
 
 
+def worked(document: Json) -> Json:
+    return [each["worked_seconds"] for each in document["results"]["iterations"]]
+
+
+def on_gpus(document: Json) -> None:
+    document["device"] = document["arguments"]["device"] = "cuda"
+
+
 def first_row(document: Json) -> Json:
     return document["results"]["rows"][0]
 
@@ -250,6 +258,9 @@ WRONG: list[tuple[str, Callable[[Json], object], str]] = [
     ("burnin", lambda it: it["results"]["ecc_before"][2].clear(), "rank 2: ECC counters "),
     ("burnin", lambda it: it["results"]["telemetry"][2].update(reason="none"), "rank 2: samples without NVML"),
     ("burnin", lambda it: it["results"].update(asked_seconds=0.1), "burnin: 0.1 s of fp32"),
+    ("burnin", lambda it: worked(it)[1].__setitem__(0, 9.0), "burnin: rank 1: tflops is not what the raw times give"),
+    ("burnin", lambda it: worked(it)[1].pop(), "burnin: rank 1: rank 2 has 3 values of 4"),
+    ("burnin", on_gpus, "burnin: rank 0: worked_seconds are not seconds, on a GPU"),
     ("burnin", lambda it: emptied(it["results"]["iterations"][1]), "rank 1: worked for 0 s of 1"),
     ("burnin", lambda it: emptied(it["results"]["samples"][1]), "rank 1: 0 samples, at least 5"),
 ]

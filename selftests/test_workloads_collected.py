@@ -38,6 +38,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pods of a cluster in memory do at once what they do."""
     monkeypatch.setattr(workload_watch, "POLL_S", 0.02)
     monkeypatch.setattr(workload_watch, "GRACE_S", 0.2)
+    monkeypatch.setattr(workload_watch, "AWAY_S", 0)
     monkeypatch.setattr(owned, "POLL_S", 0.02)
     monkeypatch.setattr(owned, "SHORT_S", 0.01)
 
@@ -55,6 +56,11 @@ def collect(cluster: WorkloadCluster, folder: Path, name: str = WORKLOADS, site:
 
 def verdicts(found: Evidence, site: Site = SMALL) -> dict[str, Findings]:
     return {workload: judged(workload, found, site) for workload in FIRST.values()}
+
+
+def run_documents(found: Evidence, site: Site = SMALL) -> list[dict[str, Any]]:
+    """What was recorded of each run, in their order."""
+    return [found.one(WORKLOADS, f"run/{run.name}").document for run in runs_of(site.contract, FIRST)]
 
 
 @pytest.mark.parametrize("site", [SMALL, TOGETHER], ids=["one by one", "together"])
@@ -206,6 +212,50 @@ def test_an_api_that_fails_on_the_way_is_never_a_pass(what: str, tmp_path: Path)
     cluster.before = fail
     found = collect(cluster, tmp_path)
     assert {one.verdict() for one in verdicts(found).values()} != {Verdict.PASS}
+
+
+def test_an_api_that_answers_again_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload_watch, "AWAY_S", 600)
+    cluster, failed = WorkloadCluster(), list[int]()
+
+    def fail(method: str, path: str) -> Answer | None:
+        if method == "GET" and path.endswith(f"/{SPACE}/pods") and cluster.jobs and len(failed) < 4:
+            failed.append(500)
+            return Answer("GET", path, 500, "", {"message": "boom"}, (Attempt(500, "boom", 0.0),))
+        return None
+
+    cluster.before = fail
+    found = collect(cluster, tmp_path, site=TOGETHER)
+    assert len(failed) == 4
+    assert [each["ended"] for each in run_documents(found, TOGETHER)] == ["complete"]
+    assert {one.verdict() for one in verdicts(found, TOGETHER).values()} == {Verdict.PASS}
+
+
+class Lingering(WorkloadCluster):
+    """Pods of the first run are not gone, however often they are deleted, until the second run is there to end."""
+
+    def _answer(self, method: str, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        *_, space, kind, name = path.split("/")
+        if method == "DELETE" and (space, kind) == (SPACE, "pods") and len(self.jobs) < 2:
+            one = self.objects[SPACE, "pods", name]
+            one["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            one.pop("gpus_on", None)  # it has ended
+            return 200, one
+        return super()._answer(method, path, query, body)
+
+
+def test_pods_of_the_run_before_are_not_taken_for_the_next_ones(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owned, "GONE_S", 0.3)
+    found = collect(Lingering(), tmp_path)
+    left = found.one(WORKLOADS, "left-behind").document["objects"]
+    first, *others = run_documents(found)
+    assert left == [f"{SPACE}/pods/{one['name']}" for one in first["pods"]]
+    for each in (first, *others):
+        assert each["ended"] == "complete"
+        assert {one["name"].rpartition("-")[0].rpartition("-")[0] for one in each["pods"]} == {each["name"]}
+        assert len(each["pods"]) == each["expected"] == len(NODES)
+    assert {one.verdict() for one in verdicts(found).values()} == {Verdict.PASS}
 
 
 def test_the_deadline_is_the_contracts() -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -107,6 +109,33 @@ def test_a_burn_in_reads_sensors(healthy: dict[str, str]) -> None:
         assert set(results.samples[rank].temperature_c) <= set(range(20, 60))
         assert results.telemetry[rank].reason is None
         assert None not in results.samples[rank].power_w + results.samples[rank].throttle_reasons
+
+
+STARVED = 'exec nice -n $((LOCAL_RANK / 3 * 10)) "$0" "$@"'  # the fourth rank gets one part of 28
+
+
+@pytest.fixture
+def one_processor() -> Iterator[None]:
+    """What this process starts has one of its processors."""
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(mine)})
+    yield
+    os.sched_setaffinity(0, mine)
+
+
+@pytest.mark.usefixtures("one_processor")
+def test_a_rank_that_waits_for_a_processor_is_no_slower(tmp_path: Path) -> None:
+    text = words(f"several.py {GEMM.replace('--repeats 3', '--repeats 9')} -- {DDP} --tokens 256 -- {BURNIN}")
+    found = runs.printed(runs.run(tmp_path, "--no_python", "sh", "-c", STARVED, runs.python(), *text, ranks=RANKS))
+    products = documents.read_gemm(found["gemm"], ranks=RANKS, device="cpu", dtypes=DTYPES, size=64, repeats=9,
+                                   may_lack={"fp16", "tf32"}).results.rows
+    burnin = documents.read_burnin(found["burnin"], ranks=RANKS, device="cpu", seconds=1).results.iterations
+    alone = ddp(found["ddp"], RANKS).results.alone.seconds
+    rates: dict[str, list[float]] = {
+        "burn-in": [median(each.tflops) for each in burnin], "training": [1 / median(each) for each in alone],
+        **{row.dtype: [median(each) for each in row.tflops] for row in products}}
+    for name, by_rank in rates.items():
+        assert max(by_rank) < 1.5 * min(by_rank), (name, rates)
 
 
 def test_pods_make_one_document(tmp_path: Path) -> None:

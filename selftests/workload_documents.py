@@ -199,7 +199,7 @@ def burnin(site: Site = SMALL) -> Raw:
         times = [seconds / count] * count
         products = [round(near(chance, 195 * times[0] / each)) for _ in range(count)]
         iterations.append({"at_s": [number * times[0] for number in range(count)], "seconds": times,
-                           "multiplications": products, "wrong": [0] * count,
+                           "worked_seconds": list(times), "multiplications": products, "wrong": [0] * count,
                            "tflops": [each * n / time for n, time in zip(products, times, strict=True)]})
         samples.append({"at_s": [number * work.burn_in.sample_seconds for number in range(steps)],
                         "sm_clock_mhz": [1350 + number % 3 for number in range(steps)],

@@ -5,9 +5,10 @@
 
 The first product is verified row by row against float64 on the host's processor (`reference`). Then, in iterations of
 about --iteration-seconds, every product is compared with the first, element by element: the same inputs give the same
-bits, so `wrong` counts elements of a GPU that miscalculates. Beside it NVML is asked every --sample-seconds for clocks
-(MHz), temperature (°C), power (W) and the bits of the reasons for which clocks are held down, and for ECC errors before
-and after. Where NVML cannot be had `telemetry.reason` says why, and there are no samples.
+bits, so `wrong` counts elements of a GPU that miscalculates. `tflops` follows from `worked_seconds`: on a GPU the time
+of the iteration, on a CPU the processor time of the process in it. Beside it NVML is asked every --sample-seconds for
+clocks (MHz), temperature (°C), power (W) and the bits of the reasons for which clocks are held down, and for ECC errors
+before and after. Where NVML cannot be had `telemetry.reason` says why, and there are no samples.
 
 Told to end before its time (SIGTERM), every rank stops after its iteration and the document is written with what there
 is; `cut_short` says so. A rank that gives nothing within --grace-seconds is missing in it.
@@ -33,6 +34,7 @@ from ranks import World, argument_parser, carry_out, nvml
 DTYPES = {"bf16": ("bfloat16", 2.0 ** -8, 2e-3), "fp16": ("float16", 2.0 ** -10, 2e-3),
           "fp32": ("float32", 0.0, 1e-4), "fp64": ("float64", 0.0, 1e-12)}
 ROWS = 16
+KEPT = ("at_s", "seconds", "worked_seconds", "multiplications", "tflops", "wrong")
 COLUMNS = ("at_s", "sm_clock_mhz", "memory_clock_mhz", "temperature_c", "power_w", "throttle_reasons")
 told_to_end = threading.Event()
 
@@ -104,11 +106,11 @@ def verified(name: str, left: Any, right: Any, out: Any) -> dict[str, Any]:
 
 def iterate(world: World, arguments: argparse.Namespace, left: Any, right: Any, first: Any) -> dict[str, list[Any]]:
     """Multiply until the time is over: when each iteration began, how long it took, how much it did, what was wrong."""
-    kept: dict[str, list[Any]] = {name: [] for name in ("at_s", "seconds", "multiplications", "tflops", "wrong")}
+    kept: dict[str, list[Any]] = {name: [] for name in KEPT}
     out, wrong = torch.empty_like(first), torch.zeros((), dtype=torch.int64, device=world.device)
     begun = now = time.monotonic()
     while now - begun < arguments.seconds and not told_to_end.is_set():
-        start, count = now, 0
+        start, worked, count = now, world.clock(), 0
         wrong.zero_()
         while now - start < min(arguments.iteration_seconds, arguments.seconds) and not told_to_end.is_set():
             for _ in range(arguments.multiplications):
@@ -116,8 +118,9 @@ def iterate(world: World, arguments: argparse.Namespace, left: Any, right: Any, 
                 wrong += (out != first).sum()
             world.synchronize()
             now, count = time.monotonic(), count + arguments.multiplications
-        tflops = 2 * arguments.size ** 3 * count / max(now - start, 1e-9) / 1e12
-        for name, value in zip(kept, (round(start - begun, 3), now - start, count, tflops, int(wrong))):  # noqa: B905
+        worked = now - start if world.cuda else world.clock() - worked
+        tflops = 2 * arguments.size ** 3 * count / max(worked, 1e-9) / 1e12
+        for name, value in zip(KEPT, (round(start - begun, 3), now - start, worked, count, tflops, int(wrong))):  # noqa: B905
             kept[name].append(value)
     return kept
 

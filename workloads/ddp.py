@@ -5,15 +5,16 @@
         --sequence 32 --tokens 256 --steps 10                                    # anywhere
 
 Efficiency = tokens/s of all together / sum of the tokens/s of each alone. Alone means at the same time and without
-communication: same heat, same power, and a slow GPU is seen as slow.
+communication: same heat, same power, and a slow GPU is seen as slow. On a CPU, alone counts the processor time of the
+process and together what passes, so that sharing processors costs as communication does.
 
 Tokens per rank and step are derived so that communication is --share of compute. With N parameters, gradients of b
 bytes, busbw B, a speed F and f = 2(n−1)/n, communication takes b·N·f/B and computing 6·N·tokens/F: N cancels, and
 tokens = b·f·F / (6·share·B). --tokens sets them by hand.
 
 Data are generated: each token is followed by the same one wherever it stands, so the loss falls when training works.
-`forward_seconds` is the part of a step in which no rank waits for another. Replicas are compared by the SHA-256 of all
-parameters, after the first broadcast and after the last step.
+`forward_seconds` is the part of a step in which no rank waits for another, on a CPU in processor time. Replicas are
+compared by the SHA-256 of all parameters, after the first broadcast and after the last step.
 """
 
 from __future__ import annotations
@@ -83,21 +84,25 @@ class Transformer(nn.Module):  # type: ignore[misc]
 
 
 class Clock:
-    """Moments on the device: events of the GPU's own, so that measuring makes nobody wait."""
+    """Moments on the device: events of the GPU's own, so that measuring makes nobody wait.
+
+    On a CPU a moment is what time it is, and how much of it this rank has worked.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
 
     def now(self) -> Any:
         if not self.world.cuda:
-            return time.perf_counter()
+            return time.perf_counter(), self.world.clock()
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 
-    def seconds(self, begin: Any, end: Any) -> float:
+    def seconds(self, begin: Any, end: Any, *, own: bool) -> float:
+        """Between two moments; of the rank's `own` work, or with its waiting for others."""
         self.world.synchronize()
-        return round(float(begin.elapsed_time(end)) / 1000 if self.world.cuda else float(end - begin), 9)
+        return round(float(begin.elapsed_time(end)) / 1000 if self.world.cuda else float(end[own] - begin[own]), 9)
 
 
 def batch_of(world: World, arguments: argparse.Namespace, step: int, sequences: int) -> tuple[Any, Any]:
@@ -110,7 +115,7 @@ def batch_of(world: World, arguments: argparse.Namespace, step: int, sequences: 
     return text[:, :-1].contiguous(), text[:, 1:].contiguous()
 
 
-def train(world: World, arguments: argparse.Namespace, model: Any, sequences: int) -> dict[str, Any]:
+def train(world: World, arguments: argparse.Namespace, model: Any, sequences: int, *, alone: bool) -> dict[str, Any]:
     """Warm-up and steps: seconds of each, of its forward part, and its loss."""
     clock, moments, losses = Clock(world), [], []
     optimiser = torch.optim.AdamW(model.parameters(), lr=arguments.learning_rate)
@@ -128,8 +133,8 @@ def train(world: World, arguments: argparse.Namespace, model: Any, sequences: in
         optimiser.step()
         moments.append((begin, middle, clock.now()))
         losses.append(loss.detach())
-    seconds = [clock.seconds(begin, end) for begin, _, end in moments]
-    forward = [clock.seconds(begin, middle) for begin, middle, _ in moments]
+    seconds = [clock.seconds(begin, end, own=alone) for begin, _, end in moments]
+    forward = [clock.seconds(begin, middle, own=True) for begin, middle, _ in moments]
     values = [float(loss) for loss in losses]
     return {"warmup_seconds": seconds[:arguments.warmups], "seconds": seconds[arguments.warmups:],
             "forward_seconds": forward[arguments.warmups:],
@@ -159,7 +164,7 @@ def measure(world: World, arguments: argparse.Namespace) -> dict[str, Any]:
     torch.manual_seed(arguments.seed)
     model = Transformer(arguments).to(world.device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    alone = train(world, arguments, model, sequences)
+    alone = train(world, arguments, model, sequences, alone=True)
     del model
     torch.manual_seed(arguments.seed)
     model = DistributedDataParallel(Transformer(arguments).to(world.device), bucket_cap_mb=arguments.bucket_mb,
@@ -168,7 +173,7 @@ def measure(world: World, arguments: argparse.Namespace) -> dict[str, Any]:
         from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
         model.register_comm_hook(None, bf16_compress_hook)
     start = checksum(model.module)
-    together = train(world, arguments, model, sequences)
+    together = train(world, arguments, model, sequences, alone=False)
     return {"parameters": parameters, "derived": derived, "alone": alone, "together": together,
             "replica": [start, checksum(model.module)]}
 

@@ -47,6 +47,14 @@ class World:
         if self.cuda:
             torch.cuda.synchronize()
 
+    def clock(self) -> float:
+        """Seconds of this rank's own work: two readings, one before and one after.
+
+        On a CPU it is processor time of the process, all its threads: ranks may be more than processors, and a rank
+        that waits for one does not work. A GPU is one rank's alone.
+        """
+        return time.monotonic() if self.cuda else time.process_time()
+
     def meet(self, name: str) -> None:
         """Go on when every rank is here."""
         if self.store.add(f"{name}/count", 1) == self.size:

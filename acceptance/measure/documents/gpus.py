@@ -195,10 +195,14 @@ class Reference(Raw):
 
 
 class Iterations(Raw):
-    """One entry an iteration: when it began, how long it took, and how many elements differed from the first's."""
+    """One entry an iteration: when it began, how long it took, and how many elements differed from the first's.
+
+    `worked_seconds`, from which `tflops` follows, is on a CPU the processor time of the process, which ranks share.
+    """
 
     at_s: list[NotNegative]
     seconds: list[Seconds]
+    worked_seconds: list[Seconds]
     multiplications: list[Count]
     tflops: list[Seconds]
     wrong: list[Natural]
@@ -262,11 +266,12 @@ class BurninDocument(Document):
         return self
 
     def _check_iterations(self, where: str, found: Iterations) -> None:
-        columns = [found.at_s, found.seconds, found.multiplications, found.tflops, found.wrong]
+        columns = [found.at_s, found.seconds, found.worked_seconds, found.multiplications, found.tflops, found.wrong]
         lengths(where, columns, len(columns), len(found.at_s))
-        each = 2 * self.results.size ** 3
-        follows(f"{where}: tflops", found.tflops, (
-            each * count / seconds / 1e12 for count, seconds in zip(found.multiplications, found.seconds, strict=True)))
+        each, work = 2 * self.results.size ** 3, zip(found.multiplications, found.worked_seconds, strict=True)
+        follows(f"{where}: tflops", found.tflops, (each * count / seconds / 1e12 for count, seconds in work))
+        if self.device == "cuda" and found.worked_seconds != found.seconds:
+            raise ValueError(f"{where}: worked_seconds are not seconds, on a GPU")
         if found.at_s != sorted(found.at_s):
             raise ValueError(f"{where}: iterations are not in order")
         if not self.results.cut_short and sum(found.seconds) < self.arguments.seconds * 0.99:
