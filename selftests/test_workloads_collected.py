@@ -60,7 +60,7 @@ def verdicts(found: Evidence, site: Site = SMALL) -> dict[str, Findings]:
 
 def run_documents(found: Evidence, site: Site = SMALL) -> list[dict[str, Any]]:
     """What was recorded of each run, in their order."""
-    return [found.one(WORKLOADS, f"run/{run.name}").document for run in runs_of(site.contract, FIRST)]
+    return [found.one(WORKLOADS, f"run/{run.name}").document for run in runs_of(site.contract, tuple(FIRST.values()))]
 
 
 @pytest.mark.parametrize("site", [SMALL, TOGETHER], ids=["one by one", "together"])
