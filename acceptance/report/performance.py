@@ -82,7 +82,7 @@ def _network(given: Given, found: Performance) -> None:
     found.sentences.append((share_sentence(curve, need) + missed, not curve.flaws))
     found.plots.append(busbw_plot(curve, need))
     found.collectives += _rows(judged)
-    for node in judged.transport:
+    for node in sorted(judged.transport, key=lambda one: one.node):
         networks = ", ".join(f"{name}: {count}" for name, count in sorted(node.by_network.items())) or "none"
         inside = "" if not node.inside else f"{node.inside} inside the node"
         gpu_direct = f", {node.gpu_direct} by GPUDirect" if node.gpu_direct else ""
@@ -95,9 +95,10 @@ def _rows(judged: Collectives) -> list[tuple[str, ...]]:
         largest = [point for point in curve.points if point.size_bytes == max(need.sizes, default=0)]
         if largest:
             slow = min(largest, key=lambda point: point.busbw_gbyte_s)
-            small = min(curve.points, key=lambda point: point.size_bytes)
+            small = min(curve.points, key=lambda point: point.size_bytes).time_us
             rows.append((name, slow.name, f"{slow.busbw_gbyte_s:.3g} GB/s", f"{need.ceiling.value:.4g} GB/s",
-                         f"{need.ceiling.share_percent(slow.busbw_gbyte_s):.0f} %", f"{small.time_us:.3g} µs"))
+                         f"{need.ceiling.share_percent(slow.busbw_gbyte_s):.0f} %",
+                         f"{round(small, 1 if small < 100 else None):,} µs"))
     return rows
 
 

@@ -14,6 +14,7 @@ from acceptance.measure.curve import Curve, CurveNeed, Point
 
 WIDTH = 860
 LEFT, RIGHT, TOP, BOTTOM = 56, 150, 14, 40
+RANGE = 190  # beside a strip, for its lowest and highest value with the unit
 HEIGHT = 320
 ROW, FIRST, SPREAD = 46, 18, 20  # of strips; over so much height a strip's marks are spread
 NAMED = 3  # GPUs of a strip that are named beside it
@@ -165,7 +166,7 @@ def strips_plot(strips: Sequence[Strip]) -> Plot:
     height = FIRST + ROW * len(shown) + 8
     plot = Plot("Figures of every GPU", "A mark a GPU, the first node's at the top, on a scale from 0 to the physical "
                 "limit or the highest value; a cross is a GPU that is not as it should be.", height=height)
-    left, right = 230.0, WIDTH - RIGHT
+    left, right = 200.0, WIDTH - RANGE
     for number, strip in enumerate(shown):
         middle = FIRST + ROW * number + ROW / 2 - 6
         top = max([*strip.values.values(), *([strip.ceiling] if strip.ceiling else []), strip.floor or 0.0]) * 1.02
@@ -174,7 +175,7 @@ def strips_plot(strips: Sequence[Strip]) -> Plot:
 
 
 def _strip(plot: Plot, strip: Strip, left: float, scale: float, middle: float) -> None:
-    right = WIDTH - RIGHT
+    right = WIDTH - RANGE
     low, high = min(strip.values.values()), max(strip.values.values())
     plot.labels.append(Label(8, middle + 4, strip.name))
     plot.lines.append(Line(left, middle, right, middle, "grid"))
