@@ -92,13 +92,6 @@ def test_the_gates_are_accepted(healthy: Run) -> None:
     assert healthy.exit_code == 0
 
 
-def test_the_workloads_are_accepted_and_leave_nothing(cluster: Lab, tmp_path: Path) -> None:
-    run = run_suite(tmp_path / "run", "-m", "performance", timeout=1800)
-    assert run.reds() == [], run.output[-4000:]
-    assert run.exit_code == 0
-    assert own(cluster) == {}
-
-
 def test_the_hosts_are_still_accepted(cluster: Lab, tmp_path: Path) -> None:
     del cluster
     run = run_suite(tmp_path / "run", "-m", "phase1 or phase2")
