@@ -20,7 +20,7 @@ from acceptance.transport.kube_turn import Turn
 from acceptance.transport.shell import Outcome, Shell
 
 MAX_THREADS = 64
-TIDY_S = 30.0  # for removing what was made, after a deadline or Ctrl-C
+TIDY_S = 70.0  # for removing what was made, after a deadline or Ctrl-C
 Say = Callable[[str, int, int, str], None]  # collector, done, total, text
 
 

@@ -54,6 +54,7 @@ class Owned:
     """
 
     session: Session
+    gone_s: float | None = None  # how long they may take to go; GONE_S
     nodes: Nodes = field(init=False)
     _closing: bool = field(default=False, init=False)
 
@@ -190,14 +191,15 @@ class Owned:
 
         An API that is away meanwhile is asked again. Raises ApiFailed when it stays away.
         """
-        end, pause = time.monotonic() + GONE_S, SHORT_S
+        end, pause, forced = time.monotonic() + (self.gone_s or GONE_S), SHORT_S, False
         while True:
             left_s = end - time.monotonic()
             try:
                 found = self._everything(f"{MINE},{RUN}={self.run}")
-                if not found or left_s < 0:
+                if not found or (left_s < 0 and forced):
                     return [_text(place, item) for place, item in found]
-                at_once(partial(self._delete_once, force=left_s < FORCE_S), found)
+                forced = left_s < FORCE_S
+                at_once(partial(self._delete_once, force=forced), found)
             except ApiFailed:
                 if left_s < 0:
                     raise

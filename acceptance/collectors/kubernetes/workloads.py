@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 GPU_NODES = "gpu_nodes"
 TIDY_S = 120.0  # a run, for making and removing its objects and reading its logs
+GONE_S = 60.0  # of these: the next run needs the GPUs that kubelets give back when pods are gone
 WORKLOADS, BURN_IN = "kube-workloads", "kube-burn-in"
 BURN_IN_ALONE = ("burnin",)
 
@@ -54,7 +55,7 @@ def collect_burn_in(session: Session) -> None:
 def _carry_out(session: Session, workloads: Sequence[str]) -> None:
     runs = runs_of(session.contract, workloads)
     for number, run in enumerate(runs, start=1):
-        with Owned(session) as own:
+        with Owned(session, GONE_S) as own:
             _run(session, own, run)
         session.progress(number, len(runs), f"{run.text}: ended")
 
