@@ -27,7 +27,7 @@ step 1-up python -m lab up &&
   step 2-deploy python -m lab run ansible-playbook scripts/ansible/site.yml &&
   step 3-gates python -m lab run pytest -m "phase1 or phase2" --report-dir reports/vm/runs &&
   step 4-faults python -m lab.prove wrong-vlan netem-doubles netem-slow
-cp -r reports/prove/prove.md reports/vm/ 2>/dev/null
+cp -r reports/prove reports/vm/ 2>/dev/null  # findings of every run: what was red where nothing should be
 step 5-down python -m lab down
 echo "VM: done after $(( $(date +%s) - start )) s, exit code $worst"
 echo $worst > reports/vm/exit-code
