@@ -61,10 +61,10 @@ def deploy_charts() -> None:
 
 
 def objects(lab: Lab, *words: str) -> dict[str, str]:
-    """What is in the cluster: uid by kind, namespace and name."""
+    """What is in the cluster: uid by kind, namespace and name; but for the nodes' tokens, which end by themselves."""
     listed = json.loads(lab.ops.run(["kubectl", "get", KINDS, "-A", "-o", "json", *words]).stdout)["items"]
     return {"/".join((item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"])):
-            item["metadata"]["uid"] for item in listed}
+            item["metadata"]["uid"] for item in listed if not item["metadata"]["name"].startswith("bootstrap-token-")}
 
 
 def own(lab: Lab) -> Mapping[str, Any]:
