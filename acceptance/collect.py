@@ -117,9 +117,9 @@ def run_collectors(ids: Mapping[str, Collection[str]], site: Site, shell: Shell,
                    absent: str = "") -> None:
     """Run collectors, one after the other, each for the checks that ask for it.
 
-    One that fails or outlasts its deadline leaves a record that says so. `absent` says why there is no
-    `kube`: it stands in the record of each collector that would have asked it. Requests to the API that had to be tried
-    again are in the record "tried again" of the collector.
+    One that fails or outlasts its deadline leaves a record that says so. `absent` says why there is no `kube`: it
+    stands in the record of each collector that would have asked it. Requests to the API that had to be tried again are
+    in the record "tried again" of the collector.
     """
     for id, checks in ids.items():
         one = COLLECTORS[id]

@@ -246,7 +246,7 @@ class Lingering(WorkloadCluster):
 
 def test_pods_of_the_run_before_are_not_taken_for_the_next_ones(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(owned, "GONE_S", 0.3)
+    monkeypatch.setattr(workloads, "GONE_S", 0.3)
     found = collect(Lingering(), tmp_path)
     left = found.one(WORKLOADS, "left-behind").document["objects"]
     first, *others = run_documents(found)

@@ -144,10 +144,11 @@ FAULTS: tuple[Fault, ...] = (
     ClusterFault("node-missing", "one host is no node of the cluster", (Expect("nodes", "{host}"), *LOST),
                  target="gpu-node-05", objects=("node {host}",), on_host="systemctl stop kubelet",
                  inject_command=delete("node {host}"),
-                 # the agent of before holds a port that the one of the new node's pod needs
-                 on_host_clear="kill $(pgrep -f '^/usr/local/bin/standin agent') || true; systemctl start kubelet",
-                 # kube-proxy of the new node meets the old one's rules, fails, and waits for half a minute
-                 broken=gone("node {host}"), mended=f"{SOUND} && {PODS_SOUND}", wait_s=300),
+                 # the agent of before holds a port that the one of the new node's pod needs; kube-proxy of before is
+                 # not done when the new one begins, and between them the map of services is left empty
+                 on_host_clear="kill $(pgrep -f '^/usr/local/bin/(standin agent|kube-proxy)') || true; "
+                               "nft delete table ip kube-proxy || true; systemctl start kubelet",
+                 broken=gone("node {host}"), mended=f"{SOUND} && {PODS_SOUND}"),
     ClusterFault("node-cordoned", "one node is cordoned",
                  (Expect("nodes", "{host}"), *may(("gpu-scheduling", "*"))), target="gpu-node-03",
                  inject_command="kubectl cordon {host}", clear_command="kubectl uncordon {host}", mended=SOUND),

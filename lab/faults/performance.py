@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 
+from acceptance.collectors.kubernetes.workload_objects import FIRST
 from lab.faults.base import CommandFault, Expect, Fault, FileFault
 from lab.faults.kubectl import PERFORMANCE, SOUND, ClusterFault, may
 from lab.faults.networking import SlowPort
@@ -17,9 +18,7 @@ from lab.workload_files import FALLBACK_LOG, FAULT
 GPU = "{host}/gpu*"
 COPY_BYTES = "4194304"  # performance.memcpy.size of the lab's contract
 ONE, EACH = ("--local-rank", "1"), ("--local-rank", "-1")
-# by check, how it calls the workload itself, which left no document
-WORKLOADS = {"gemm": "gemm", "memcpy": "memcpy", "burn-in": "burnin", "nccl-allreduce": "allreduce",
-             "ddp-training": "ddp"}
+WORKLOADS = {**FIRST, "burn-in": "burnin"}  # by check, how it calls the workload itself, which left no document
 IMAGE, KEPT = PYTHON_NAMES[0], "registry.lab.internal/kept:1"
 IMAGES = "ctr -n k8s.io images"
 
